@@ -1,0 +1,295 @@
+"""`params.yaml` into strict, frozen models: a wrong key or value is one clear line before anything runs."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+
+def _whole(value: Any) -> Any:
+    """A whole float is an int: JSON parameters on Kubeflow travel through a Struct, which turns 3 into 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _real(value: Any) -> Any:
+    """YAML 1.1 reads `1e-4` as text; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Real = Annotated[float, BeforeValidator(_real)]
+Count = Annotated[Whole, Field(ge=1)]
+CountOrZero = Annotated[Whole, Field(ge=0)]
+Positive = Annotated[Real, Field(gt=0)]
+NotNegative = Annotated[Real, Field(ge=0)]
+Share = Annotated[Real, Field(ge=0, le=1)]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["bf16", "fp32"]
+
+
+class Section(BaseModel):
+    """A section of `params.yaml`; a mapping too, so that `OAP(**params.pool.oap)` is the whole construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def keys(self) -> Iterator[str]:
+        return iter(type(self).model_fields)
+
+    def __getitem__(self, key: str) -> Any:
+        return getattr(self, key)
+
+
+class SampleParams(Section):
+    train: Count
+    val: Count
+    size_px: Annotated[Whole, Field(ge=64, le=1024)]
+
+
+class Source(Section):
+    """Where photos come from: a folder below the set's root, in one of the layouts we read."""
+
+    kind: Literal["coco", "classes", "photos", "tar"]
+    path: str
+    split: str | None = None
+
+    @model_validator(mode="after")
+    def _split_goes_with_coco(self) -> "Source":
+        if (self.kind == "coco") != (self.split is not None):
+            raise ValueError(f"split goes with kind coco and no other; kind is {self.kind}, split is {self.split}")
+        return self
+
+
+class SetParams(Section):
+    root: str
+    sources: Annotated[list[Source], Field(min_length=1)]
+
+
+class ShardsParams(Section):
+    samples_per_shard: Count
+    max_broken: Share
+    max_pixels: Count
+    workers: Count
+    sets: dict[str, SetParams]
+
+
+class EncodeParams(Section):
+    name: Annotated[str, Field(min_length=1)]
+    weights: str | None
+
+    @model_validator(mode="after")
+    def _own_needs_weights(self) -> "EncodeParams":
+        if self.name == "own" and self.weights is None:
+            raise ValueError("name is own, so weights must name the file that the step encoder wrote")
+        return self
+
+
+class EncoderParams(Section):
+    train: bool
+    width: Count
+    depth: Count
+    heads: Count
+    patch_px: Annotated[Whole, Field(ge=2, le=64)]
+    photo_px: Count
+    max_photos: Count
+    global_px: Count
+    local_px: Count
+    local_count: CountOrZero
+    global_scale: tuple[Share, Share]
+    local_scale: tuple[Share, Share]
+    steps: Count
+    batch: Count
+    lr: Positive
+    lr_end: NotNegative
+    warmup_steps: CountOrZero
+    weight_decay: tuple[NotNegative, NotNegative]
+    momentum: Share
+    prototypes: Count
+    head_hidden: Count
+    bottleneck: Count
+    student_temperature: Positive
+    teacher_temperature: tuple[Positive, Positive]
+    temperature_warmup_steps: CountOrZero
+    centre_momentum: Share
+    freeze_head_steps: CountOrZero
+    grad_clip: Positive
+    device: Device
+    precision: Precision
+    checkpoint_every_s: Positive
+    log_every: Count
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> "EncoderParams":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        for name in ("global_px", "local_px"):
+            if getattr(self, name) % self.patch_px:
+                raise ValueError(f"{name} {getattr(self, name)} must be a multiple of patch_px {self.patch_px}")
+        return self
+
+
+class OAPParams(Section):
+    tau: Annotated[list[Annotated[Real, Field(ge=-1, le=1)]], Field(min_length=1)]
+    sigma: Positive
+    omega_f: Share
+    phi: Count
+    vote: Literal["sum", "mean"]
+    rounds: Literal[1, "stable"]
+
+
+class PoolParams(Section):
+    oap: OAPParams
+
+
+class ModelParams(Section):
+    interactions: Count
+    width: Count
+    ffn: Count
+    heads: Count
+    points: Count
+    pixel_layers: Count
+    decoder_layers: Count
+    queries_instance: Count
+    queries_semantic: Count
+    clusters: Count
+    head_hidden: Count
+    bottleneck: Count
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "ModelParams":
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(f"width {self.width} must be a multiple of 4 and of heads {self.heads}")
+        return self
+
+
+class PretrainParams(Section):
+    steps: Count
+    batch: Count
+    image_px: Count
+    local_px: Annotated[Whole, Field(multiple_of=32)]
+    local_count: Count
+    local_scale: tuple[Share, Share]
+    lr: Positive
+    warmup_steps: CountOrZero
+    weight_decay: NotNegative
+    encoder_lr_scale: NotNegative
+    freeze_head_epochs: NotNegative
+    grad_clip: Positive
+    momentum: Share
+    student_temperature: Positive
+    teacher_temperature: tuple[Positive, Positive]
+    temperature_warmup_steps: CountOrZero
+    centre_momentum: Share
+    weight_mask: NotNegative
+    weight_dice: NotNegative
+    weight_objectness: NotNegative
+    weight_distill: NotNegative
+    points: Count
+    oversample: Annotated[Real, Field(ge=1)]
+    importance: Share
+    workers: CountOrZero
+    device: Device
+    precision: Precision
+    checkpoint_every_s: Positive
+    log_every: Count
+
+
+class FinetuneParams(Section):
+    steps: Count
+    lr: Positive
+    warmup_steps: CountOrZero
+    mix: Annotated[dict[str, Positive], Field(min_length=1)]
+
+    def over(self, pretrain: PretrainParams) -> PretrainParams:
+        """The parameters of the loop: those of pretraining, with what fine-tuning changes."""
+        return pretrain.model_copy(update={"steps": self.steps, "lr": self.lr, "warmup_steps": self.warmup_steps})
+
+
+class EvaluateParams(Section):
+    image_px: Count
+    batch: Count
+    device: Device
+    precision: Precision
+    max_dets: Count
+    mask_threshold: Share
+    mapping: Literal["votes", "hungarian", "hungarian+votes"]
+    fit_on: Literal["val", "train"]
+    vote_score: Share
+    vote_iou: Share
+    bootstrap: CountOrZero
+    generator: str
+
+
+class ReportParams(Section):
+    photos: CountOrZero
+
+
+class RegisterParams(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    tracking_uri: str
+
+
+class Params(Section):
+    seed: CountOrZero
+    sample: SampleParams
+    shards: ShardsParams
+    encode: EncodeParams
+    encoder: EncoderParams
+    pool: PoolParams
+    model: ModelParams
+    pretrain: PretrainParams
+    finetune: FinetuneParams
+    evaluate: EvaluateParams
+    report: ReportParams
+    registration: Annotated[RegisterParams, Field(alias="register")]  # `register` is a method of every ABCMeta class
+
+
+def default_params_path() -> Path:
+    """The `params.yaml` of this clone, or the copy that the wheel carries."""
+    packaged = Path(__file__).with_name("params.yaml")
+    return packaged if packaged.exists() else Path(__file__).parents[1] / "params.yaml"
+
+
+def load_params(path: str | Path) -> Params:
+    """Read and check a `params.yaml`.
+
+    Errors: `ValueError` of one line that names the file, each wrong key, its value and what is allowed.
+    """
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: must be a mapping of sections, is {type(raw).__name__}")
+    return parse_params(raw, str(path))
+
+
+def parse_params(raw: dict[str, Any], origin: str = "params") -> Params:
+    """Check a mapping of sections; `origin` opens the line of an error."""
+    try:
+        return Params.model_validate_json(json.dumps(raw))
+    except ValidationError as error:
+        raise ValueError(f"{origin}: {'; '.join(_line(detail) for detail in error.errors())}") from None
+
+
+def _line(detail: Any) -> str:
+    """One wrong key: where, what is allowed, what was found."""
+    key = ".".join(str(part) for part in detail["loc"])
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    if detail["type"] in ("missing", "value_error"):
+        return f"{key}: {message}"
+    return f"{key}: {message}, is {detail['input']!r}"

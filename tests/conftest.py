@@ -1,0 +1,20 @@
+"""Shapes in signatures are checked in every test; real photos come from a folder that a clone may lack."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook("oapseg", "beartype.beartype")
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real photos with labels, `OAPSEG_DATA` or `../shared/data`; tests skip without it."""
+    folder = Path(os.environ.get("OAPSEG_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "coco").is_dir():
+        pytest.skip(f"no real photos at {folder}; set OAPSEG_DATA to a folder that holds coco/")
+    return folder
