@@ -149,7 +149,7 @@ def test_better_scores_for_better_masks_raise_ap_but_not_ar() -> None:
     none = without(0, truth)
     first = score_class_agnostic(truth, [right, wrong], none, 100)
     last = score_class_agnostic(truth, [right | {"score": 0.1}, wrong | {"score": 0.9}], none, 100)
-    assert (first["mask_AP"].value, last["mask_AP"].value) == (pytest.approx(1.0), pytest.approx(0.5))
+    assert [first["mask_AP"].value, last["mask_AP"].value] == pytest.approx([1.0, 0.5])
     assert first["mask_AR100"].value == last["mask_AR100"].value == 1.0
 
 

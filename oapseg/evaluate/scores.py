@@ -1,0 +1,117 @@
+"""All scores of one evaluation, each with what makes it comparable: protocol, split, photos, interval, rules."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from oapseg.evaluate import class_aware, instances
+from oapseg.evaluate.intervals import Measured, gain, resample_photos
+from oapseg.params import EvaluateParams
+
+HEADLINES = (
+    "mask_AP",
+    "mask_AP50",
+    "box_AP",
+    "box_AP50",
+)  # what `metrics.json` shows, with AR; the rest is in `scores.json`
+MODEL_RULE = "objectness x mean mask probability inside the mask"
+EQUAL_RULE = "ones: every mask 1.0, ties in the generator's order"
+OWN_RULE = "the generator's own"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number, in percent, with the ends of its 95 % interval by the bootstrap over photos."""
+
+    value: float
+    low: float | None
+    high: float | None
+    protocol: str
+    split: str
+    images: int
+    score_rule: str
+    mapping: str | None = None
+    fit_on: str | None = None
+    mapped_clusters: int | None = None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Photos with labels, and what was predicted for them."""
+
+    split: str
+    truth: dict[str, Any]
+    model: list[dict[str, Any]]
+
+
+def score_all(
+    val: Labelled, generator: list[dict[str, Any]], fit: Labelled, params: EvaluateParams, seed: int
+) -> dict[str, Score]:
+    """Scores by flat name: `generator.*`, `model.*`, `gain.*` (model less generator, paired) and `classes.*`.
+
+    `fit` is where clusters are given their classes. What cannot be measured (AP of small things
+    without one) is absent.
+    """
+    images = len(val.truth["images"])
+    resamples = resample_photos(images, params.bootstrap, seed)
+    before = instances.score_class_agnostic(val.truth, generator, resamples, params.max_dets)
+    after = instances.score_class_agnostic(val.truth, val.model, resamples, params.max_dets)
+    rule = EQUAL_RULE if all(mask["score"] == 1 for mask in generator) else OWN_RULE
+    said: dict[str, Any] = {"protocol": instances.protocol(params.max_dets), "split": val.split, "images": images}
+    paired = {name: gain(after[name], before[name]) for name in after}
+    scores = _records("generator", before, said | {"score_rule": rule})
+    scores |= _records("model", after, said | {"score_rule": MODEL_RULE})
+    scores |= _records("gain", paired, said | {"score_rule": f"model: {MODEL_RULE}; generator: {rule}"})
+    if not val.truth["categories"]:
+        return scores
+    mapping = class_aware.fit_mapping(
+        fit.truth, fit.model, rule=params.mapping, min_score=params.vote_score, min_iou=params.vote_iou
+    )
+    classes = class_aware.score_class_aware(val.truth, val.model, mapping, resamples, params.max_dets)
+    said |= {
+        "protocol": class_aware.protocol(params.max_dets),
+        "score_rule": MODEL_RULE,
+        "mapping": params.mapping,
+        "fit_on": fit.split,
+        "mapped_clusters": len(mapping),
+    }
+    return scores | _records("classes", classes, said)
+
+
+def headlines(scores: dict[str, Score], max_dets: int) -> dict[str, dict[str, float]]:
+    """The few numbers by which two runs are compared, as `dvc metrics show` lays them out."""
+    names = {*HEADLINES, f"mask_AR{max_dets}", f"box_AR{max_dets}"}
+    groups: dict[str, dict[str, float]] = {}
+    for flat, score in scores.items():
+        group, name = flat.split(".")
+        if name in names:
+            groups.setdefault(group, {})[name] = score.value
+    return groups
+
+
+def as_json(scores: dict[str, Score]) -> dict[str, dict[str, Any]]:
+    """Scores as plain values, without what does not apply to them."""
+    return {
+        name: {key: value for key, value in asdict(score).items() if value is not None}
+        for name, score in scores.items()
+    }
+
+
+def read_scores(values: dict[str, dict[str, Any]]) -> dict[str, Score]:
+    """What `as_json` made, as scores again."""
+    return {name: Score(**{"low": None, "high": None, **value}) for name, value in values.items()}
+
+
+def _records(group: str, measured: dict[str, Measured], said: dict[str, Any]) -> dict[str, Score]:
+    scores = {}
+    for name, each in measured.items():
+        if np.isnan(each.value):
+            continue
+        low, high = (None, None) if (ends := each.interval()) is None else (_percent(end) for end in ends)
+        scores[f"{group}.{name}"] = Score(_percent(each.value), low, high, **said)
+    return scores
+
+
+def _percent(share: float) -> float:
+    return round(100 * share, 3)
