@@ -23,7 +23,7 @@ def join(location: str | Path, *parts: str) -> str:
     """A location below another, path or URL; an absolute part stands for itself."""
     result = str(location)
     for part in parts:
-        result = part if is_url(part) or os.path.isabs(part) else f"{result.rstrip('/')}/{part}"
+        result = part if is_url(part) or Path(part).is_absolute() else f"{result.rstrip('/')}/{part}"
     return result
 
 

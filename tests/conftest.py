@@ -8,7 +8,7 @@ import torch
 from jaxtyping import install_import_hook
 
 install_import_hook("oapseg", "beartype.beartype")
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # workers of pytest-xdist share the cores; two thread pools on one core starve each other
 
 
 @pytest.fixture(scope="session")

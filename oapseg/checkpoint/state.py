@@ -1,0 +1,99 @@
+"""A checkpoint is a folder: it takes its name only when whole, and is believed only when its hashes agree."""
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from oapseg import storage
+
+PREFIX = "step-"
+KEPT = 2
+
+
+@dataclass
+class State:
+    """All that a run needs to go on to the same bits."""
+
+    step: int
+    model: dict[str, Tensor]  # what is kept for use: the teacher
+    tensors: dict[str, Tensor] = field(default_factory=dict)  # student, optimizer, centre, RNG
+    values: dict[str, Any] = field(default_factory=dict)  # data position and other plain values
+
+
+def save_checkpoint(folder: Path, state: State, params_yaml: str) -> Path:
+    """Write `folder/step-N` beside older ones, then drop all but the newest two.
+
+    A kill at any moment leaves the older ones whole: the new folder is written under another name and renamed.
+    """
+    final = folder / f"{PREFIX}{state.step:09d}"
+    partial = folder / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in state.model.items()}, partial / "model.safetensors")
+    save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / "state.safetensors")
+    storage.write_json(partial / "state.json", {"step": state.step, "values": state.values})
+    storage.write_text(partial / "params.yaml", params_yaml)
+    storage.write_json(partial / "sha256.json", {path.name: storage.sha256(path) for path in sorted(partial.iterdir())})
+    for path in partial.iterdir():
+        _sync(path)
+    _sync(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    _sync(folder)
+    for old in list_checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints below a folder, oldest first."""
+    return sorted(folder.glob(f"{PREFIX}*"))
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint whose hashes agree; a damaged one is passed over for the one before."""
+    for path in reversed(list_checkpoints(folder)):
+        if damage(path) is None:
+            return path
+    return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint or model folder, in one line; None where nothing is."""
+    manifest = path / "sha256.json"
+    if not manifest.is_file():
+        return f"{path}: no sha256.json"
+    for name, digest in storage.read_json(manifest).items():
+        if not (path / name).is_file():
+            return f"{path}: {name} is missing"
+        if storage.sha256(path / name) != digest:
+            return f"{path}: {name} was changed (sha256 differs)"
+    return None
+
+
+def load_checkpoint(path: Path) -> State:
+    """Read a checkpoint back. Errors: `ValueError` where a file is missing or changed."""
+    problem = damage(path)
+    if problem is not None:
+        raise ValueError(problem)
+    plain = storage.read_json(path / "state.json")
+    return State(
+        plain["step"],
+        load_file(path / "model.safetensors"),
+        load_file(path / "state.safetensors"),
+        plain["values"],
+    )
+
+
+def _sync(path: Path) -> None:
+    """Content or folder entries on disk, so that a rename never outruns what it names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
