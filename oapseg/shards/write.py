@@ -20,7 +20,7 @@ from oapseg.shards.pack import Packed, pack
 
 CHUNK = 16  # photos a task: enough to hide the cost of a task, few enough to keep memory small
 AHEAD = 4  # tasks in flight a worker
-PHOTOS_A_WORKER = 256  # fewer do not pay for the start of a process
+PHOTOS_A_WORKER = 1024  # fewer do not pay for the start of a process
 NAMED_IN_ERRORS = 3
 
 
