@@ -2,14 +2,10 @@
 
 import argparse
 
-from oapseg.params import load_params
-from oapseg.shards.sample import make_sample
+from oapseg.shards.sample import main
+
+__all__ = ["add_arguments", "main"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder for the photos and their labels, in COCO's layout")
-
-
-def main(args: argparse.Namespace) -> None:
-    params = load_params(args.params)
-    make_sample(args.out, params.sample, seed=params.seed, workers=params.shards.workers)

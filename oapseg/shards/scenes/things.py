@@ -17,6 +17,9 @@ class Drawn(NamedTuple):
     dark: Plane
 
 
+Shape = Callable[[np.random.Generator, Plane, Plane], Drawn]
+
+
 def ellipse(u: Plane, v: Plane, a: float, b: float) -> Plane:
     """Signed distance, to first order at the outline."""
     return (np.hypot(u / a, v / b) - 1) * min(a, b)
@@ -151,7 +154,7 @@ def leaf(rng: np.random.Generator, u: Plane, v: Plane) -> Drawn:
 
 
 # Each with the area that it covers on average, in squares of its unit.
-THINGS: dict[str, tuple[Callable[[np.random.Generator, Plane, Plane], Drawn], float]] = {
+THINGS: dict[str, tuple[Shape, float]] = {
     "beetle": (beetle, 1.2),
     "fish": (fish, 1.2),
     "mushroom": (mushroom, 1.4),
