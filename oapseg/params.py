@@ -77,6 +77,7 @@ class ShardsParams(Section):
     max_broken: Share
     max_pixels: Count
     workers: Count
+    shuffle_shards: Count
     sets: dict[str, SetParams]
 
 
