@@ -3,9 +3,11 @@
 import contextlib
 import json
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -17,6 +19,7 @@ from oapseg import storage
 from oapseg.checkpoint.state import State, latest_checkpoint, load_checkpoint, save_checkpoint
 from oapseg.train.distributed import Placement
 
+CONSOLE = Console(stderr=True)
 RESUME = 75  # exit code: stopped on request with all state saved, run the same command again (EX_TEMPFAIL)
 
 
@@ -35,18 +38,36 @@ class Task(Protocol):
     def restore(self, state: State) -> None: ...
 
 
-def fit(task: Task, folder: Path, params_yaml: str, *, checkpoint_every_s: float, log_every: int) -> Path:
-    """Train to the end, from the newest whole checkpoint in `folder` where there is one; returns the final one.
+@dataclass(frozen=True)
+class Run:
+    """Where a run lives and what makes it this run and no other."""
 
-    SIGTERM and SIGINT finish the step, save, and leave with exit code `RESUME`.
+    folder: Path
+    params_yaml: str  # kept beside the weights
+    fingerprint: str  # of the parameters and inputs that decide the result
+    checkpoint_every_s: float
+    log_every: int
 
-    Errors: `FloatingPointError` at a loss that is not finite, with the last good checkpoint named. `ValueError` where
-    `folder` holds a run of other parameters.
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.jsonl"
+
+
+def fit(task: Task, run: Run) -> Path:
+    """Train to the end, from the run's newest whole checkpoint where there is one; returns the final one.
+
+    SIGTERM and SIGINT finish the step, save, and leave with exit code `RESUME`. A checkpoint of another fingerprint
+    (other parameters or data) belongs to another run: training starts anew in its place, and says so.
+
+    Errors: `FloatingPointError` at a loss that is not finite, with the last good checkpoint named.
     """
-    checkpoints, history = folder / "checkpoints", folder / "history.jsonl"
-    start = _resume(task, checkpoints, history, params_yaml)
+    start = _resume(task, run)
     saved_at = time.monotonic()
-    with _stop_requests() as stop, _progress(task) as progress, _writer(task, history) as record:
+    with _stop_requests() as stop, _progress(task) as progress, _writer(task, run.history) as record:
         bar = progress.add_task(task.name, total=task.steps, completed=start, loss=math.nan)
         for step in range(start, task.steps):
             began = time.monotonic()
@@ -54,43 +75,53 @@ def fit(task: Task, folder: Path, params_yaml: str, *, checkpoint_every_s: float
             if not math.isfinite(values["loss"]):
                 raise FloatingPointError(
                     f"{task.name}: loss is {values['loss']} at step {step}; last good checkpoint: "
-                    f"{latest_checkpoint(checkpoints) or 'none yet'}"
+                    f"{latest_checkpoint(run.checkpoints) or 'none yet'}"
                 )
             progress.update(bar, completed=step + 1, loss=values["loss"])
-            if step % log_every == 0 or step + 1 == task.steps:
+            if step % run.log_every == 0 or step + 1 == task.steps:
                 record({"step": step, **values, "seconds": time.monotonic() - began})
-            if step + 1 == task.steps or stop.asked or time.monotonic() - saved_at > checkpoint_every_s:
-                _save(task, step + 1, checkpoints, params_yaml)
+            if step + 1 == task.steps or stop.asked or time.monotonic() - saved_at > run.checkpoint_every_s:
+                _save(task, step + 1, run)
                 saved_at = time.monotonic()
             if stop.asked and step + 1 < task.steps:
-                Console(stderr=True).print(f"{task.name}: stopped at step {step + 1}, saved; run again to go on")
+                CONSOLE.print(f"{task.name}: stopped at step {step + 1}, saved; run again to go on")
                 raise SystemExit(RESUME)
-    final = latest_checkpoint(checkpoints)
+    final = latest_checkpoint(run.checkpoints)
     if final is None:
-        raise ValueError(f"{checkpoints}: no whole checkpoint after training")
+        raise ValueError(f"{run.checkpoints}: no whole checkpoint after training")
     return final
 
 
-def _resume(task: Task, checkpoints: Path, history: Path, params_yaml: str) -> int:
+def _resume(task: Task, run: Run) -> int:
     """Bring the task to its newest checkpoint, and the history to the same step; the step to go on with."""
-    checkpoint = latest_checkpoint(checkpoints)
-    if checkpoint is None:
-        return 0
-    if (checkpoint / "params.yaml").read_text() != params_yaml:
-        raise ValueError(f"{checkpoint} was made with other parameters; remove its folder, or restore its params.yaml")
-    state = load_checkpoint(checkpoint)
-    task.restore(state)
-    if task.placement.rank == 0 and history.exists():
-        lines = [line for line in history.read_text().splitlines() if json.loads(line)["step"] < state.step]
-        storage.write_text(history, "".join(f"{line}\n" for line in lines))
-    return state.step
+    checkpoint = latest_checkpoint(run.checkpoints)
+    state = None if checkpoint is None else load_checkpoint(checkpoint)
+    if state is not None and state.values["fingerprint"] != run.fingerprint:
+        CONSOLE.print(f"{task.name}: {checkpoint} is of other parameters or data; training starts anew")
+        state = None
+    if state is not None:
+        task.restore(state)
+    if task.placement.rank == 0:
+        if state is None:
+            shutil.rmtree(run.checkpoints, ignore_errors=True)
+        _cut_history(run.history, 0 if state is None else state.step)
+    return 0 if state is None else state.step
 
 
-def _save(task: Task, step: int, checkpoints: Path, params_yaml: str) -> None:
+def _cut_history(history: Path, step: int) -> None:
+    """Drop what was recorded from `step` on, and a last line that a kill left half-written."""
+    if history.exists():
+        lines = [line for line in history.read_text().splitlines() if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["step"] < step]
+        storage.write_text(history, "".join(f"{line}\n" for line in kept))
+
+
+def _save(task: Task, step: int, run: Run) -> None:
     """Save on rank 0; the other ranks take part in gathering the state."""
     state = task.state(step)
+    state.values["fingerprint"] = run.fingerprint
     if task.placement.rank == 0:
-        save_checkpoint(checkpoints, state, params_yaml)
+        save_checkpoint(run.checkpoints, state, run.params_yaml)
 
 
 class _Stop:
@@ -120,7 +151,7 @@ def _progress(task: Task) -> Progress:
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]:.3f}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=CONSOLE,
         disable=task.placement.rank != 0,
     )
 

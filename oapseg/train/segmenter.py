@@ -1,6 +1,6 @@
 """Pretraining and fine-tuning the segmenter (section 4.3): one step on one page, in the paper's order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +39,7 @@ class Targets(NamedTuple):
 class SegmenterTraining:
     """Online pretraining: pseudo-masks are pooled from the teacher's keys inside each step. A `Task` of the loop.
 
-    `batches` yields, from the position it was last restored to, this rank's views of one step.
+    `batches_from(step)` yields this rank's views of that step and of each one after it.
     """
 
     def __init__(
@@ -48,14 +48,15 @@ class SegmenterTraining:
         params: PretrainParams,
         student: Segmenter,
         generator: Generator,
-        batches: Iterator[list[Views]],
+        batches_from: Callable[[int], Iterator[list[Views]]],
         steps_per_epoch: float,
         placement: Placement,
         *,
         seed: int,
     ) -> None:
         self.name, self.params, self.placement, self.seed = name, params, placement, seed
-        self.steps, self.generator, self.batches = params.steps, generator, batches
+        self.steps, self.generator, self.batches_from = params.steps, generator, batches_from
+        self._batches: Iterator[list[Views]] | None = None
         self.freeze_head_steps = params.freeze_head_epochs * steps_per_epoch
         self.student = student.to(placement.device).train()
         if placement.device.type == "cpu":
@@ -69,7 +70,9 @@ class SegmenterTraining:
         rates = self._schedule(step)
         random = torch.Generator(placement.device).manual_seed(mix_seeds(self.seed, step, placement.rank))
         # views
-        views = next(self.batches)
+        if self._batches is None:
+            self._batches = self.batches_from(step)
+        views = next(self._batches)
         whole = to_unit(torch.stack([view.whole for view in views]).to(placement.device))
         local = to_unit(torch.cat([view.local for view in views]).to(placement.device))
         local = jitter_colour(local, random)
@@ -117,12 +120,16 @@ class SegmenterTraining:
             **with_prefix("centre", self.centre.state_dict()),
             **with_prefix("optimizer", optimizer_tensors(self.optimizer, self.student)),
         }
-        return State(step, dict(self.teacher.state_dict()), tensors, {"batch": self.params.batch})
+        return State(step, dict(self.teacher.state_dict()), tensors, {"draw": step * self.params.batch})
 
-    def restore(self, state: State) -> None:
+    def begin_from(self, state: State) -> None:
+        """Take over what an earlier training learned, with a fresh optimizer and fresh schedules."""
         self.student.load_state_dict(without_prefix("student", state.tensors))
         self.teacher.load_state_dict(state.model)
         self.centre.load_state_dict(without_prefix("centre", state.tensors))
+
+    def restore(self, state: State) -> None:
+        self.begin_from(state)
         restore_optimizer(self.optimizer, self.student, without_prefix("optimizer", state.tensors))
 
     def _schedule(self, step: int) -> dict[str, float]:

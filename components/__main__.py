@@ -1,0 +1,25 @@
+"""`python -m components STEP ...`: the one way a step is run, in DVC, in a container and in a shell."""
+
+import sys
+
+from oapseg.cli import Command, dispatch
+
+STEPS = {
+    "sample": Command("components.sample", "draw the embedded sample"),
+    "shard": Command("components.shard", "photos to shards and a manifest"),
+    "encoder": Command("components.encoder", "find the encoder, or train one by DINO"),
+    "pretrain": Command("components.pretrain", "train the segmenter with masks pooled online"),
+    "finetune": Command("components.finetune", "go on from a checkpoint on a mix of shards"),
+    "evaluate": Command("components.evaluate", "predict once, then score"),
+    "report": Command("components.report", "one page of metrics, curves and pictures"),
+    "register": Command("components.register", "a version in the model registry"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one step."""
+    return dispatch("python -m components", __doc__ or "", STEPS, "params.yaml", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

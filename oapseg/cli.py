@@ -1,0 +1,53 @@
+"""The command line for people; each command calls rooms only."""
+
+import argparse
+import importlib
+import sys
+from typing import NamedTuple
+
+from oapseg import __version__
+from oapseg.params import default_params_path
+
+CLEAR_ERRORS = (ValueError, OSError, FloatingPointError)  # what bad input raises; anything else is our own mistake
+
+
+class Command(NamedTuple):
+    """A module with `add_arguments(parser)` and `main(args)`, and its line in the list of commands."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "sample": Command("oapseg.shards.sample", "draw the embedded sample: photos with exact labels"),
+    "masks": Command("oapseg.report.masks_command", "masks of any folder of photos, by Online Agglomerative Pooling"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `oapseg`."""
+    return dispatch("oapseg", __doc__ or "", COMMANDS, str(default_params_path()), arguments)
+
+
+def dispatch(
+    program: str, description: str, commands: dict[str, Command], params: str, arguments: list[str] | None
+) -> int:
+    """Run one command, importing its module alone; bad input is one line and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("--version", action="version", version=f"oapseg {__version__}")
+    choices = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in commands.items():
+        choice = choices.add_parser(name, help=command.help, description=command.help)
+        if name in arguments[:1]:
+            module = importlib.import_module(command.module)
+            choice.description = module.__doc__
+            choice.add_argument("--params", default=params, help="the parameters file (default: %(default)s)")
+            module.add_arguments(choice)
+    args = parser.parse_args(arguments)
+    try:
+        module.main(args)
+    except CLEAR_ERRORS as error:
+        print(f"{program} {args.command}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return 2
+    return 0
