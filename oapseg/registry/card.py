@@ -1,0 +1,79 @@
+"""The model card: what a model is, how good, from what, and what it is not for."""
+
+from collections.abc import Iterable
+
+from oapseg.evaluate.scores import Score
+from oapseg.registry.lineage import Lineage, set_name
+from oapseg.shards.manifest import Manifest
+
+SHOWN = ("mask_AP", "mask_AP50", "mask_AR100", "box_AP", "box_AP50", "box_AR100")
+GROUPS = {"generator": "pseudo-masks", "model": "model", "gain": "gain", "classes": "model, by class"}
+
+
+def model_card(name: str, scores: dict[str, Score], manifests: Iterable[Manifest], lineage: Lineage) -> str:
+    """The card as Markdown, short enough for the description of a registered version."""
+    return "\n\n".join(
+        [
+            f"# {name}",
+            "A universal segmenter trained without labels: it learns to predict masks that Online Agglomerative "
+            "Pooling makes of a self-supervised encoder's features. For each photo it gives instance and semantic "
+            "masks, each with a score and a cluster.",
+            "## Data",
+            _data(manifests, lineage),
+            "## Scores",
+            _scores(scores),
+            "## Lineage",
+            _lineage(lineage),
+            "## Limits",
+            "- Clusters have no names; classes above come from the mapping that is printed with them.\n"
+            "- A score ranks the masks of a photo; it is no calibrated probability.\n"
+            "- The intervals are over photos of one set, not over seeds nor over other domains.\n"
+            "- Not for decisions about people, and not where a missed thing does harm.",
+            "## Licence",
+            "Code: Apache-2.0. Weights: as the licences of the encoder and of the photos above allow.",
+        ]
+    )
+
+
+def _data(manifests: Iterable[Manifest], lineage: Lineage) -> str:
+    lines = ["| set | photos | source | labels | version |", "|---|---|---|---|---|"]
+    for manifest in manifests:
+        name = set_name(manifest.location)
+        labels = ", ".join(manifest.labels) or "none"
+        version = lineage.data[name][:19]
+        lines.append(f"| {name} | {manifest.num_samples} | {manifest.source} | {labels} | `{version}` |")
+    return (
+        "\n".join(lines) + "\n\nLabels are for scoring alone. The licence of each photo is in its shard, where known."
+    )
+
+
+def _scores(scores: dict[str, Score]) -> str:
+    first = next(iter(scores.values()))
+    lines = [
+        f"Percent on {first.images} photos of {first.split}, with 95 % bootstrap intervals.",
+        "",
+        f"| | {' | '.join(GROUPS.values())} |",
+        f"|---|{'---|' * len(GROUPS)}",
+    ]
+    for name in SHOWN:
+        cells = [_cell(scores.get(f"{group}.{name}")) for group in GROUPS]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    said = {group: next((s for flat, s in scores.items() if flat.startswith(f"{group}.")), None) for group in GROUPS}
+    lines += ["", f"Without classes: {first.protocol}."]
+    for group in ("generator", "model"):
+        if (score := said[group]) is not None:
+            lines.append(f"Rank of the masks ({GROUPS[group]}): {score.score_rule}.")
+    if (score := said["classes"]) is not None:
+        lines.append(f"By class: {score.protocol}; mapping {score.mapping}, fitted on {score.fit_on}.")
+    return "\n".join(lines)
+
+
+def _cell(score: Score | None) -> str:
+    if score is None:
+        return "-"
+    return f"{score.value:.1f}" if score.low is None else f"{score.value:.1f} ({score.low:.1f} to {score.high:.1f})"
+
+
+def _lineage(lineage: Lineage) -> str:
+    changed = ", with uncommitted changes" if lineage.dirty else ""
+    return f"Code `{lineage.commit[:12]}`{changed}. Parameters sha256 `{lineage.params_sha256[:12]}`."

@@ -1,0 +1,161 @@
+"""Registration: one version for one content, with what tells where it came from."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from oapseg.evaluate.scores import Score
+from oapseg.registry.card import model_card
+from oapseg.registry.lineage import Lineage, content_sha256, data_version, git_state
+from oapseg.registry.register import DEPRECATED_IN_MLFLOW, DESCRIPTION_CHARACTERS, Version, flat_params, register
+from oapseg.shards.manifest import Manifest
+
+pytestmark = pytest.mark.filterwarnings(f"ignore:{DEPRECATED_IN_MLFLOW}")
+
+SCORES = {
+    f"{group}.{name}": Score(value, value - 1, value + 1, "COCO", "val", 60, "ones")
+    for group, value in (("generator", 10.0), ("model", 15.0), ("gain", 5.0))
+    for name in ("mask_AP50", "mask_AR100")
+}
+LINEAGE = Lineage("c0ffee" * 6, True, "ab" * 32, {"val": "md5:123.dir"})
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "params.yaml").write_text("seed: 0\npool:\n  oap: {tau: [0.8, 0.4], vote: mean}\n")
+    (tmp_path / "scores.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One registry for all tests here, since it takes seconds to lay out its tables; each test has its own model."""
+    return tmp_path_factory.mktemp("registry") / "mlflow.db"
+
+
+def registered(name: str, model: Path, database: Path) -> Version:
+    scores = model.parent / "scores.json"
+    return register(
+        name,
+        f"sqlite:///{database}",
+        artifacts={"model": model, "evaluate": scores},
+        content=content_sha256(model, scores),
+        card="# shapes",
+        scores=SCORES,
+        tags=LINEAGE.tags(),
+    )
+
+
+@pytest.mark.slow
+def test_one_content_is_one_version_and_another_the_next(model: Path, database: Path) -> None:
+    first, again = registered("first", model, database), registered("first", model, database)
+    assert (first.version, first.new, again.version, again.new) == (1, True, 1, False)
+    (model / "model.safetensors").write_bytes(b"other weights")
+    assert registered("first", model, database).version == 2
+
+
+@pytest.mark.slow
+def test_a_version_carries_card_tags_parameters_scores_and_files(model: Path, database: Path) -> None:
+    from mlflow import MlflowClient
+
+    version = registered("second", model, database)
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}", registry_uri=f"sqlite:///{database}")
+    kept = client.get_model_version("second", str(version.version))
+    assert kept.description == "# shapes"
+    assert kept.tags == {
+        "git_commit": "c0ffee" * 6,
+        "git_dirty": "true",
+        "params_sha256": "ab" * 32,
+        "data.val": "md5:123.dir",
+        "content_sha256": version.content_sha256,
+    }
+    run = client.get_run(kept.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"seed": "0", "pool.oap.tau": "[0.8, 0.4]", "pool.oap.vote": "mean"}
+    assert run.data.metrics["gain.mask_AP50"] == 5.0
+    assert {each.path for each in client.list_artifacts(kept.run_id, "model")} == {
+        "model/model.safetensors",
+        "model/params.yaml",
+    }
+
+
+@pytest.mark.slow
+def test_artifacts_lie_beside_the_embedded_database_and_nothing_is_pickled(model: Path, database: Path) -> None:
+    registered("third", model, database)
+    files = [path for path in (database.parent / "mlartifacts").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".safetensors", ".yaml", ".json"}
+
+
+def test_a_registry_that_cannot_be_used_is_one_line(model: Path) -> None:
+    with pytest.raises(ValueError, match=r"^register\.tracking_uri: nowhere://x refused \([^\n]*\)$"):
+        register("x", "nowhere://x", artifacts={"model": model}, content="0", card="", scores={}, tags={})
+
+
+def test_telemetry_is_off_once_the_registry_is_used(model: Path) -> None:
+    with pytest.raises(ValueError, match="refused"):
+        register("x", "nowhere://x", artifacts={"model": model}, content="0", card="", scores={}, tags={})
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_nested_parameters_become_dotted_names() -> None:
+    params = {"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None, "f": {}}
+    assert flat_params(params) == {"a.b.c": "1", "a.d": "[1, 2]", "e": "null", "f": "{}"}
+
+
+def test_the_content_changes_with_weights_names_and_scores(model: Path) -> None:
+    scores = model.parent / "scores.json"
+    first = content_sha256(model, scores)
+    assert first == content_sha256(model, scores)
+    scores.write_text('{"a": 1}')
+    rescored = content_sha256(model, scores)
+    (model / "model.safetensors").rename(model / "weights.safetensors")
+    assert len({first, rescored, content_sha256(model, scores)}) == 3
+
+
+def lock(tmp_path: Path, *outs: dict[str, str]) -> Path:
+    path = tmp_path / "dvc.lock"
+    path.write_text(yaml.safe_dump({"schema": "2.0", "stages": {"shard@val": {"cmd": "x", "outs": list(outs)}}}))
+    return path
+
+
+def test_the_data_version_is_dvcs_hash_of_the_shards_or_of_the_nearest_folder_above(tmp_path: Path) -> None:
+    recorded = lock(tmp_path, {"path": "work/shards/val", "md5": "1.dir"}, {"path": "work/shards", "md5": "2.dir"})
+    assert data_version("work/shards/val", recorded) == "md5:1.dir"
+    assert data_version("work/shards/train/manifest.json", recorded) == "md5:2.dir"
+
+
+def test_without_dvc_the_data_version_is_the_manifests_hash(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "manifest.json").write_text("{}")
+    version = data_version(str(tmp_path / "val"), tmp_path / "dvc.lock")
+    assert version == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+
+
+def test_the_commit_is_clean_until_a_tracked_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state() == ("unknown", False)
+    for name in ("code.py", "dvc.lock"):
+        (tmp_path / name).write_text("1")
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", *command], check=True)
+    commit, dirty = git_state()
+    (tmp_path / "dvc.lock").write_text("2")
+    assert (len(commit), dirty, git_state()) == (40, False, (commit, False))
+    (tmp_path / "code.py").write_text("2")
+    assert git_state() == (commit, True)
+
+
+def test_the_card_tells_scores_protocol_data_and_lineage_within_the_registrys_limit() -> None:
+    manifest = Manifest("work/shards/val", (), "coco ./val2017", ("instances",), (), {})
+    card = model_card("shapes", SCORES, [manifest], LINEAGE)
+    for part in ("15.0 (14.0 to 16.0)", "60 photos of val", "COCO", "ones", "coco ./val2017", "md5:123.dir", "c0ffee"):
+        assert part in card
+    assert len(card) < DESCRIPTION_CHARACTERS
