@@ -1,11 +1,12 @@
 """What every generator of pseudo-masks is."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from oapseg.encode.patches import Patches
 from oapseg.masks import Masks
 
 
+@runtime_checkable  # so that the tests check annotations with it
 class Generator(Protocol):
     """Patch features of a photo to its masks, on the features' device and on their grid.
 

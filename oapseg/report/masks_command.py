@@ -1,0 +1,187 @@
+"""Masks of any folder of photos: COCO results, one picture a photo, and a gallery to look at."""
+
+import argparse
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+
+from oapseg import storage
+from oapseg.encode.encoder import Encoder
+from oapseg.encode.load import load_encoder
+from oapseg.evaluate.predict import KIND_NAMES, choose_device, write_results
+from oapseg.masks import INSTANCE, SEMANTIC, Masks, boxes_xyxy, mask_to_rle, resize
+from oapseg.params import EvaluateParams, load_params
+from oapseg.pool import GENERATORS
+from oapseg.pool.generator import Generator
+from oapseg.report.gallery import Entry, render_gallery, thumbnail
+from oapseg.report.overlay import captioned, overlay
+from oapseg.report.photos import spread
+from oapseg.shards.decode import decode
+from oapseg.shards.listing import existing_folder, holds, photo_names
+from oapseg.shards.upright import BrokenPhoto
+
+CATEGORY = 1  # of every mask: a generator knows no classes
+PICTURE_PX = 640  # longest side of a photo in its picture
+JPEG_QUALITY = 88
+CHUNK_PIXELS = 1 << 24  # of masks that are large at once
+GALLERY_PHOTOS = 200
+GALLERY_BYTES = 20_000_000
+NAMED_BROKEN = 5
+
+
+class Pooled(NamedTuple):
+    """A photo with its masks, on the patch grid."""
+
+    number: int  # in the list of names
+    image: UInt8[Tensor, "H W 3"]
+    masks: Masks
+
+
+@dataclass
+class Found:
+    """What the run comes to know on its way."""
+
+    names: list[str]
+    broken: dict[str, str] = field(default_factory=dict)  # name to reason
+    counts: dict[int, int] = field(default_factory=lambda: {INSTANCE: 0, SEMANTIC: 0})
+    entries: list[Entry] = field(default_factory=list)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photos; folders in it are read too")
+    parser.add_argument("--out", required=True, type=Path, help="folder for masks.json, overlays/ and index.html")
+
+
+def main(args: argparse.Namespace) -> None:
+    params = load_params(args.params)
+    found = Found(list_photos(args.photos, args.out))
+    name = params.evaluate.generator
+    if name not in GENERATORS:
+        raise ValueError(f"evaluate.generator: no generator {name!r}; allowed are {', '.join(GENERATORS)}")
+    encoder = load_encoder(params.encode).to(choose_device(params.evaluate.device))
+    generator = GENERATORS[name](**params.pool[name])
+    pooled = pool_photos(args.photos, found, encoder, generator, params.evaluate, params.shards.max_pixels)
+    write_results(args.out / "masks.json", write_pictures(pooled, found, args.out))
+    lines = summary(found)
+    lines[0] += f" Encoder {params.encode.name}, photos at {params.evaluate.image_px} px, generator {name}."
+    storage.write_text(
+        args.out / "index.html", render_gallery(f"Masks of {args.photos.resolve().name}", lines, found.entries)
+    )
+    print("\n".join([*lines, f"Written: masks.json, overlays/ and index.html in {args.out}"]))
+
+
+def list_photos(folder: Path, out: Path) -> list[str]:
+    """Names of the photos below a folder, without those that an earlier run has written into `out`.
+
+    Errors: `ValueError` where there is no folder or no photo in it.
+    """
+    names = photo_names(existing_folder(folder))
+    names = [name for name in names if not (folder / name).resolve().is_relative_to(out.resolve() / "overlays")]
+    if not names:
+        raise ValueError(f"{folder}: no photo in it; {holds(folder)}")
+    return names
+
+
+def pool_photos(
+    folder: Path, found: Found, encoder: Encoder, generator: Generator, params: EvaluateParams, max_pixels: int
+) -> Iterator[Pooled]:
+    """Each photo with its masks; broken ones are noted in `found` and skipped.
+
+    Errors: `ValueError` where not one photo can be read.
+    """
+    for start in track(range(0, len(found.names), params.batch), description="masks"):
+        images = {}
+        for number, name in enumerate(found.names[start : start + params.batch], start):
+            try:
+                images[number] = decode(storage.read_bytes(folder / name), max_pixels)
+            except (BrokenPhoto, OSError) as error:
+                found.broken[name] = getattr(error, "strerror", None) or str(error)
+        if images:
+            masks = generator.batch(encoder.patches(list(images.values()), params.image_px))
+            yield from (Pooled(*each, of_photo.to("cpu")) for each, of_photo in zip(images.items(), masks, strict=True))
+    if len(found.broken) == len(found.names):
+        raise ValueError(f"{folder}: none of its photos can be read: {broken_names(found)}")
+
+
+def write_pictures(pooled: Iterator[Pooled], found: Found, out: Path) -> Iterator[dict[str, Any]]:
+    """The COCO results of each photo, whose picture is drawn and kept on the way."""
+    shown = set(spread(GALLERY_PHOTOS, len(found.names)))
+    for photo in pooled:
+        name = found.names[photo.number]
+        counts = {kind: int((photo.masks.kind == kind).sum()) for kind in KIND_NAMES}
+        panels = draw(photo)
+        link = f"overlays/{name.removesuffix('.jpg')}.jpg"
+        data = io.BytesIO()
+        Image.fromarray(captioned(panels).numpy()).save(data, "JPEG", quality=JPEG_QUALITY)
+        storage.write_bytes(out / link, data.getvalue())
+        for kind, count in counts.items():
+            found.counts[kind] += count
+        if photo.number in shown:
+            limit = GALLERY_BYTES // (len(shown) * len(panels))
+            pictures = [(caption, thumbnail(picture, limit)) for caption, picture in panels]
+            height, width = photo.image.shape[:2]
+            found.entries.append(Entry(name, link, f"{width} x {height} px", pictures))
+        yield from coco_results(photo, name)
+
+
+def draw(photo: Pooled) -> list[tuple[str, UInt8[Tensor, "H W 3"]]]:
+    """The photo, its instance masks and its semantic masks, each with a caption."""
+    height, width = photo.image.shape[:2]
+    scale = min(1.0, PICTURE_PX / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    pixels = photo.image.permute(2, 0, 1)[None].float()
+    small = F.interpolate(pixels, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).round().to(torch.uint8)
+    panels = [("photo", small)]
+    for kind, name in KIND_NAMES.items():
+        masks = resize(photo.masks.masks[photo.masks.kind == kind], *size)
+        panels.append((f"{len(masks)} {name} masks", overlay(small, masks)))
+    return panels
+
+
+def coco_results(photo: Pooled, name: str) -> Iterator[dict[str, Any]]:
+    """A photo's masks at its own size, as COCO results with the level and the kind of each."""
+    height, width = photo.image.shape[:2]
+    positions = torch.arange(len(photo.masks)).split(max(1, CHUNK_PIXELS // (height * width)))
+    for chunk in positions:
+        masks = photo.masks.select(chunk)
+        whole = resize(masks.masks, height, width)
+        for index, (left, top, right, bottom) in enumerate(boxes_xyxy(whole).tolist()):
+            if right > left:  # else a photo smaller than the grid has lost the mask
+                yield {
+                    "image_id": photo.number + 1,
+                    "file_name": name,
+                    "category_id": CATEGORY,
+                    "segmentation": mask_to_rle(whole[index]),
+                    "bbox": [left, top, right - left, bottom - top],
+                    "score": float(masks.scores[index]),
+                    "level": int(masks.level[index]),
+                    "kind": KIND_NAMES[int(masks.kind[index])],
+                }
+
+
+def summary(found: Found) -> list[str]:
+    """What was found, in a line or three."""
+    read = len(found.names) - len(found.broken)
+    kinds = " and ".join(f"{found.counts[kind]:,} {name}" for kind, name in KIND_NAMES.items())
+    lines = [f"{read:,} photo{'s' * (read != 1)} with {kinds} masks."]
+    if found.broken:
+        lines.append(f"{len(found.broken):,} broken and skipped: {broken_names(found)}.")
+    if len(found.entries) < read:
+        lines.append(f"The gallery shows {len(found.entries):,} photos, spread evenly; overlays/ holds all.")
+    return lines
+
+
+def broken_names(found: Found) -> str:
+    """The first broken photos with their reasons."""
+    named = [f"{name} ({reason})" for name, reason in list(found.broken.items())[:NAMED_BROKEN]]
+    more = len(found.broken) - len(named)
+    return ", ".join(named) + (f" and {more:,} more" if more else "")

@@ -1,0 +1,120 @@
+"""`oapseg masks`: any folder of photos to masks, pictures and a gallery, with a small untrained encoder."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from oapseg.cli import main
+from oapseg.encode.encoder import own_encoder
+from oapseg.encode.load import save_folder
+from oapseg.params import default_params_path
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("params")
+    torch.manual_seed(0)
+    save_folder(own_encoder(width=16, depth=2, heads=2, patch_px=8, image_px=64), folder / "encoder", notes={})
+    content: dict[str, Any] = yaml.safe_load(default_params_path().read_text())
+    content["encode"] = {"name": "own", "weights": str(folder / "encoder")}
+    content["evaluate"] |= {"image_px": 64, "batch": 2, "device": "cpu"}
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def jpeg(width: int, height: int, seed: int) -> bytes:
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST).save(data, "JPEG")
+    return data.getvalue()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(jpeg(90, 60, 1))
+    (folder / "b.jpg").write_bytes(jpeg(40, 100, 2))
+    (folder / "more" / "a.JPG").write_bytes(jpeg(5, 3, 3))
+    (folder / "notes.txt").write_text("no photo")
+    return folder
+
+
+def run(photos: Path, out: Path, params: Path) -> int:
+    return main(["masks", str(photos), "--out", str(out), "--params", str(params)])
+
+
+def test_every_mask_is_a_coco_result_at_the_size_of_its_photo(photos: Path, params: Path, tmp_path: Path) -> None:
+    assert run(photos, tmp_path / "out", params) == 0
+    results = json.loads((tmp_path / "out" / "masks.json").read_text())
+    sizes = {"a.jpg": [60, 90], "b.jpg": [100, 40], "more/a.JPG": [3, 5]}
+    assert {result["file_name"] for result in results} <= set(sizes)
+    assert {result["file_name"] for result in results} >= {"a.jpg", "b.jpg"}
+    for result in results:
+        assert result["segmentation"]["size"] == sizes[result["file_name"]]
+        assert result["bbox"] == coco_mask.toBbox(result["segmentation"]).tolist()
+        assert (result["category_id"], result["score"]) == (1, 1.0)
+        assert 1 <= result["level"] <= 5
+        assert result["kind"] in ("instance", "semantic")
+
+
+def test_every_photo_has_its_picture_and_its_place_in_the_gallery(photos: Path, params: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "out", params)
+    pictures = tmp_path / "out" / "overlays"
+    assert sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.*")) == [
+        "a.jpg",
+        "b.jpg",
+        "more/a.JPG.jpg",
+    ]
+    assert (tmp_path / "out" / "index.html").read_text().count("<article>") == 3
+
+
+def test_broken_photos_are_counted_named_and_skipped(
+    photos: Path, params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "cut.jpg").write_bytes(jpeg(90, 60, 1)[:-300])
+    (photos / "empty.png").touch()
+    assert run(photos, tmp_path / "out", params) == 0
+    assert "2 broken and skipped: cut.jpg (truncated), empty.png (empty file)." in capsys.readouterr().out
+    assert (tmp_path / "out" / "index.html").read_text().count("<article>") == 3
+
+
+def test_a_second_run_takes_no_picture_of_the_first_for_a_photo(photos: Path, params: Path) -> None:
+    run(photos, photos, params)
+    first = (photos / "masks.json").read_bytes()
+    run(photos, photos, params)
+    assert (photos / "masks.json").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "no photo in it; "),
+        ({"x.jpg": b""}, "none of its photos can be read: x.jpg (empty file)"),
+    ],
+)
+def test_a_folder_without_photos_is_one_clear_line(
+    content: dict[str, bytes], message: str, params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for name, data in content.items():
+        (tmp_path / "photos" / name).write_bytes(data)
+    assert run(tmp_path / "photos", tmp_path / "out", params) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+    assert not (tmp_path / "out" / "masks.json").exists()
+
+
+def test_a_missing_folder_is_one_clear_line(params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "nowhere", tmp_path / "out", params) == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err
