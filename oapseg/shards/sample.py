@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 from rich.console import Console
@@ -16,7 +15,7 @@ from rich.progress import track
 
 from oapseg import storage
 from oapseg.params import SampleParams, default_params_path, load_params
-from oapseg.shards.scenes.compose import CATEGORIES, draw_scene
+from oapseg.shards.scenes.compose import CATEGORIES, Numbers, draw_scene
 
 SPLITS = ("train", "val")
 JPEG_QUALITY = 92
@@ -99,7 +98,7 @@ def _draw(number: int, root: Path, split: str, seed: int, size_px: int) -> _Draw
     )
 
 
-def _segment(numbers: NDArray[np.int64], at: int, category: int, image_id: int) -> dict[str, Any]:
+def _segment(numbers: Numbers, at: int, category: int, image_id: int) -> dict[str, Any]:
     """The COCO annotation of one segment; its id is unique in the split, and its colour in the panoptic PNG."""
     rle = coco_mask.encode(np.asfortranarray(numbers == at))
     return {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Int, UInt8
 from scipy.ndimage import gaussian_filter, shift
 
 from oapseg.shards.scenes.stuff import ABOVE, BELOW, STUFF, Colour, Painted, lighter, mix, noise
@@ -14,6 +14,7 @@ from oapseg.shards.scenes.things import THINGS, Drawn, Plane, Shape
 CATEGORIES = tuple(
     {"id": number, "name": name, "isthing": int(name in THINGS)} for number, name in enumerate([*THINGS, *STUFF], 1)
 )
+Numbers = Int[np.ndarray, "H W"]  # of the segment that a pixel belongs to
 CATEGORY_ID = {str(category["name"]): number for number, category in enumerate(CATEGORIES, 1)}
 
 THING_AREA = (0.03, 0.35)  # share of the photo that a thing covers before others hide it
@@ -31,8 +32,8 @@ CAMOUFLAGED = 0.4  # share of things in the colour of the ground behind them
 class Scene(NamedTuple):
     """`segments[i]` is the category of the pixels whose number is i; every pixel has one."""
 
-    image: NDArray[np.uint8]  # H W 3
-    numbers: NDArray[np.int64]  # H W
+    image: UInt8[np.ndarray, "H W 3"]
+    numbers: Numbers
     segments: list[int]
 
 
@@ -43,7 +44,7 @@ class _Canvas:
     x: Plane  # pixel centres
     y: Plane
     colours: Painted
-    numbers: NDArray[np.int64]
+    numbers: Numbers
     segments: list[int]
 
 
@@ -77,7 +78,7 @@ def draw_scene(rng: np.random.Generator, size_px: int) -> Scene:
     return Scene(_photograph(rng, canvas.colours, x, y), numbers, canvas.segments)
 
 
-def _regions(rng: np.random.Generator, x: Plane, y: Plane) -> tuple[NDArray[np.int64], list[str]]:
+def _regions(rng: np.random.Generator, x: Plane, y: Plane) -> tuple[Numbers, list[str]]:
     """Two or three stuffs: a horizon, at times with a third before it, or patches."""
     size = x.shape[0]
     wobble = (noise(rng, size, (5, 5)) - 0.5) * size * 0.25
@@ -177,7 +178,7 @@ def _thing_colours(rng: np.random.Generator, ground: Colour) -> tuple[Colour, Co
     return first, second
 
 
-def _photograph(rng: np.random.Generator, canvas: Painted, x: Plane, y: Plane) -> NDArray[np.uint8]:
+def _photograph(rng: np.random.Generator, canvas: Painted, x: Plane, y: Plane) -> UInt8[np.ndarray, "H W 3"]:
     """Uneven light, a lens a little soft, and the noise of a sensor."""
     size = x.shape[0]
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.35)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float
 from PIL import Image
 
 from oapseg.shards.scenes.things import Plane
 
-Colour = NDArray[np.float32]  # RGB, 0..1
-Painted = NDArray[np.float32]  # H W 3
+Colour = Float[np.ndarray, " 3"]  # RGB, 0..1
+Painted = Float[np.ndarray, "H W 3"]
 
 
 def noise(rng: np.random.Generator, size_px: int, cells: tuple[int, int]) -> Plane:

@@ -1,12 +1,12 @@
 """Things: each class a family of shapes with its texture, in coordinates of its own (up to about 1, v down)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float
 
-Plane = NDArray[np.floating[Any]]
+Plane = Float[np.ndarray, "H W"]
 
 
 class Drawn(NamedTuple):
@@ -78,7 +78,7 @@ def beetle(rng: np.random.Generator, u: Plane, v: Plane) -> Drawn:
     head = ellipse(u - 0.6, v, 0.24, 0.2)
     lean = rng.uniform(-0.2, 0.2)
     legs = [
-        limb(u, v, (x, 0), (x + 0.9 * x + lean * rng.uniform(0.5, 1), side * rng.uniform(0.7, 0.9)), 0.055)
+        limb(u, v, (x, 0.0), (x + 0.9 * x + lean * rng.uniform(0.5, 1), side * rng.uniform(0.7, 0.9)), 0.055)
         for x in (-0.4, 0.0, 0.35)
         for side in (-1, 1)
     ]
@@ -90,7 +90,7 @@ def fish(rng: np.random.Generator, u: Plane, v: Plane) -> Drawn:
     v = v + rng.uniform(-0.25, 0.25) * u * u
     body = ellipse(u - 0.15, v, 0.72, rng.uniform(0.3, 0.44))
     spread = rng.uniform(0.35, 0.55)
-    tail = triangle(u, v, (-0.4, 0), (-1.0, spread), (-1.0, -spread))
+    tail = triangle(u, v, (-0.4, 0.0), (-1.0, spread), (-1.0, -spread))
     fin = triangle(u, v, (0.4, -0.2), (-0.25, -0.2), (-0.2, -rng.uniform(0.5, 0.65)))
     eye = ellipse(u - 0.6, v + 0.07, 0.07, 0.07)
     return Drawn(union(body, tail, fin), stripes(u + 0.3 * np.abs(v), rng.uniform(0.22, 0.36)), inside(eye))
@@ -147,7 +147,7 @@ def leaf(rng: np.random.Generator, u: Plane, v: Plane) -> Drawn:
     reach = rng.uniform(0.5, 0.9)  # how far apart the centres of its two arcs lie
     radius = np.hypot(reach, 0.8)
     blade = np.maximum(np.hypot(u - 0.15, v - reach), np.hypot(u - 0.15, v + reach)) - radius
-    stalk = limb(u, v, (-0.6, 0), (-1.0, rng.uniform(-0.1, 0.1)), 0.05)
+    stalk = limb(u, v, (-0.6, 0.0), (-1.0, rng.uniform(-0.1, 0.1)), 0.05)
     veins = stripes(u - 0.8 * np.abs(v), rng.uniform(0.2, 0.3))
     tone = 0.6 * veins + 0.4 * np.clip(0.5 + 0.6 * u, 0, 1)
     return Drawn(union(blade, stalk), tone, inside(np.abs(v) - 0.03))
