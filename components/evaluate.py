@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -13,7 +14,7 @@ from oapseg.checkpoint.export import load_model
 from oapseg.encode.load import load_folder
 from oapseg.evaluate.ground_truth import load_ground_truth
 from oapseg.evaluate.predict import choose_device, predict_generator, predict_model, write_results
-from oapseg.evaluate.scores import Labelled, Score, as_json, headlines, score_all
+from oapseg.evaluate.scores import SIZES, Labelled, Score, as_json, headlines, score_all
 from oapseg.params import Params, load_params
 from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
@@ -55,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
     storage.write_json(args.out / "ground_truth.json", truth)
     storage.write_json(args.out / "scores.json", as_json(scores))
     storage.write_json(args.out / "metrics.json", headlines(scores, params.evaluate.max_dets))
-    print_scores(scores, params.evaluate.generator)
+    print_scores(scores)
 
 
 def choose_generator(params: Params) -> Generator:
@@ -70,31 +71,31 @@ def choose_generator(params: Params) -> Generator:
     return generator
 
 
-def print_scores(scores: dict[str, Score], generator: str) -> None:
-    """The table that ends the step: model against generator, in percent, with 95 % intervals."""
-    first = next(iter(scores.values()))
-    table = Table(title=f"Percent on {first.images} photos of {first.split}, 95 % intervals", title_justify="left")
-    groups = {"generator": generator, "model": "model", "gain": "gain", "classes": "model, by class"}
-    for heading in ("", *groups.values()):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for name in dict.fromkeys(flat.split(".")[1] for flat in scores):
-        table.add_row(name, *(_cell(scores.get(f"{group}.{name}")) for group in groups))
-    console = Console()
+def print_scores(scores: dict[str, Score]) -> None:
+    """The table that ends the step, over all sizes; `scores.json` has the rest."""
+    pooled = scores["generator.mask_AP"]
+    table = Table(
+        title=f"Percent on {pooled.images} photos of {pooled.split}, 95 % intervals", box=SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("", no_wrap=True)
+    for heading in (pooled.generator, "model", "gain", "by class"):
+        table.add_column(str(heading), justify="right", no_wrap=True)
+    for name in dict.fromkeys(flat.split(".")[1] for flat in scores if not flat.endswith(SIZES)):
+        cells = [_cell(scores[f"{group}.{name}"]) for group in ("generator", "model", "gain")]
+        classes = scores.get(f"classes.{name}")
+        table.add_row(name.replace("_", " "), *cells, "-" if classes is None else f"{classes.value:.1f}")
+    console = Console(highlight=False)
     console.print(table)
-    console.print(f"{first.protocol}. Scores of {generator}: {first.score_rule}.", highlight=False)
-    mapped = next((score for name, score in scores.items() if name.startswith("classes.")), None)
-    if mapped:
+    console.print(f"{pooled.protocol}. Scores of {pooled.generator}: {pooled.score_rule}.")
+    if (mapped := scores.get("classes.mask_AP")) is not None:
         console.print(
-            f"Classes: mapping {mapped.mapping}, fitted on {mapped.fit_on}, {mapped.mapped_clusters} clusters mapped.",
-            highlight=False,
+            f"By class: {mapped.mapping}, fitted on {mapped.fit_on}, {mapped.mapped_clusters} clusters mapped."
         )
 
 
-def _cell(score: Score | None) -> str:
-    if score is None:
-        return "-"
-    interval = "" if score.low is None else f" [{score.low:.1f}, {score.high:.1f}]"
-    return f"{score.value:.1f}{interval}"
+def _cell(score: Score) -> str:
+    """Value and interval; `z` keeps a small loss from printing as -0.0."""
+    return f"{score.value:z.1f}" + ("" if score.low is None else f" [{score.low:z.1f}, {score.high:z.1f}]")
 
 
 def _kept(out: Path, name: str, results: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ HEADLINES = (
     "box_AP",
     "box_AP50",
 )  # what `metrics.json` shows, with AR; the rest is in `scores.json`
+SIZES = ("_small", "_medium", "_large")  # endings of scores of one size
 MODEL_RULE = "objectness x mean mask probability inside the mask"
 EQUAL_RULE = "ones: every mask 1.0, ties in the generator's order"
 OWN_RULE = "the generator's own"
@@ -31,6 +32,7 @@ class Score:
     split: str
     images: int
     score_rule: str
+    generator: str | None = None  # what pooled the masks, where the number is of them
     mapping: str | None = None
     fit_on: str | None = None
     mapped_clusters: int | None = None
@@ -60,9 +62,10 @@ def score_all(
     rule = EQUAL_RULE if all(mask["score"] == 1 for mask in generator) else OWN_RULE
     said: dict[str, Any] = {"protocol": instances.protocol(params.max_dets), "split": val.split, "images": images}
     paired = {name: gain(after[name], before[name]) for name in after}
-    scores = _records("generator", before, said | {"score_rule": rule})
+    pooled = {"generator": params.generator, "score_rule": rule}
+    scores = _records("generator", before, said | pooled)
     scores |= _records("model", after, said | {"score_rule": MODEL_RULE})
-    scores |= _records("gain", paired, said | {"score_rule": f"model: {MODEL_RULE}; generator: {rule}"})
+    scores |= _records("gain", paired, said | pooled | {"score_rule": f"model: {MODEL_RULE}; generator: {rule}"})
     if not val.truth["categories"]:
         return scores
     mapping = class_aware.fit_mapping(

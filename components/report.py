@@ -1,0 +1,64 @@
+"""One self-contained HTML page of the run, and the training histories as tables for `dvc plots`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from oapseg import storage
+from oapseg.evaluate.scores import read_scores
+from oapseg.params import load_params
+from oapseg.report.history import history_csv, read_history
+from oapseg.report.page import render
+from oapseg.report.photos import Panel, side_by_side, spread
+from oapseg.shards.manifest import load_manifest
+from oapseg.shards.read import Photos
+
+TITLE = "Training report"
+MAX_PAGE_BYTES = 5_000_000  # what mail and chat carry
+PICTURE_SHARE = 0.9  # of those; the rest is text and curves
+PANELS = 4  # pictures a photo
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--evaluate", required=True, type=Path, help="folder that the step evaluate wrote")
+    parser.add_argument("--pretrain", required=True, type=Path, help="folder of the pretraining, with its history")
+    parser.add_argument("--finetune", required=True, type=Path, help="folder of the fine-tuning, with its history")
+    parser.add_argument("--shards", required=True, help="the shards that were scored")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the page and the tables")
+
+
+def main(args: argparse.Namespace) -> None:
+    scores = read_scores(storage.read_json(args.evaluate / "scores.json"))
+    histories = {name: read_history(getattr(args, name)) for name in ("pretrain", "finetune")}
+    for name, columns in histories.items():
+        storage.write_text(args.out / f"{name}.csv", history_csv(columns))
+    rows = photo_rows(args.evaluate, args.shards, load_params(args.params).report.photos)
+    storage.write_text(args.out / "index.html", render(TITLE, scores, histories, rows))
+
+
+def photo_rows(evaluate: Path, shards: str, count: int) -> list[tuple[str, list[Panel]]]:
+    """The pictures of `count` labelled photos spread over the set, by the photo's name."""
+    truth = storage.read_json(evaluate / "ground_truth.json")
+    labels = _by_photo(truth["annotations"])
+    generator = _by_photo(storage.read_json(evaluate / "predictions" / "generator.json"))
+    model = _by_photo(storage.read_json(evaluate / "predictions" / "model.json"))
+    photos = Photos(load_manifest(shards))
+    budget = int(MAX_PAGE_BYTES * PICTURE_SHARE / (PANELS * max(count, 1)))
+    rows = []
+    for number in track(spread(count, len(truth["images"])), description="photos side by side"):
+        image = truth["images"][number]
+        annotations, pooled, predicted = (each.get(image["id"], []) for each in (labels, generator, model))
+        panels = side_by_side(photos[image["index"]].image, annotations, pooled, predicted, budget)
+        rows.append((image["file_name"], panels))
+    return rows
+
+
+def _by_photo(results: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    """Annotations and instance masks by image id."""
+    photos: dict[int, list[dict[str, Any]]] = {}
+    for each in results:
+        if each.get("kind", "instance") == "instance":
+            photos.setdefault(each["image_id"], []).append(each)
+    return photos
