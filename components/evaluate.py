@@ -78,7 +78,7 @@ def print_scores(scores: dict[str, Score]) -> None:
         title=f"Percent on {pooled.images} photos of {pooled.split}, 95 % intervals", box=SIMPLE_HEAD, pad_edge=False
     )
     table.add_column("", no_wrap=True)
-    for heading in (pooled.generator, "model", "gain", "by class"):
+    for heading in (pooled.generator, "model", "gain", "class"):
         table.add_column(str(heading), justify="right", no_wrap=True)
     for name in dict.fromkeys(flat.split(".")[1] for flat in scores if not flat.endswith(SIZES)):
         cells = [_cell(scores[f"{group}.{name}"]) for group in ("generator", "model", "gain")]

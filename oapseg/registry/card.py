@@ -48,7 +48,7 @@ def _data(manifests: Iterable[Manifest], lineage: Lineage) -> str:
 
 
 def _scores(scores: dict[str, Score]) -> str:
-    first = next(iter(scores.values()))
+    first = scores["model.mask_AP50"]
     lines = [
         f"Percent on {first.images} photos of {first.split}, with 95 % bootstrap intervals.",
         "",

@@ -62,7 +62,7 @@ def _scores(scores: dict[str, Score], generator: str) -> str:
     """Model against generator without classes, then the model by class; scores by size are folded away."""
     names = list(dict.fromkeys(flat.split(".")[1] for flat in scores))
     overall = [name for name in names if not name.endswith(SIZES)]
-    by_size = [name for name in names if name.endswith(SIZES)]
+    by_size = [name for size in SIZES for name in names if name.endswith(size)]
     return (
         f"<h2>Scores</h2><p>Without classes: the masks that {escape(generator)} pools from the plain encoder, and "
         "those of the model that learned from such masks. By class: the model's clusters taken for classes.</p>"

@@ -155,7 +155,16 @@ def test_the_commit_is_clean_until_a_tracked_file_changes(tmp_path: Path, monkey
 
 def test_the_card_tells_scores_protocol_data_and_lineage_within_the_registrys_limit() -> None:
     manifest = Manifest("work/shards/val", (), "coco ./val2017", ("instances",), (), {})
-    card = model_card("shapes", SCORES, [manifest], LINEAGE)
-    for part in ("15.0 (14.0 to 16.0)", "60 photos of val", "COCO", "ones", "coco ./val2017", "md5:123.dir", "c0ffee"):
+    by_class = Score(3.0, 2.0, 4.0, "COCO by class", "val", 60, "own", mapping="votes", fit_on="val", mapped_clusters=2)
+    card = model_card("shapes", {"classes.mask_AP50": by_class, **SCORES}, [manifest], LINEAGE)
+    for part in (
+        "15.0 (14.0 to 16.0)",
+        "60 photos of val",
+        "Without classes: COCO.",
+        "ones",
+        "coco ./val2017",
+        "md5:123.dir",
+        "c0ffee",
+    ):
         assert part in card
     assert len(card) < DESCRIPTION_CHARACTERS
