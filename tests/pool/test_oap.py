@@ -51,12 +51,13 @@ def test_instance_regions_of_a_level_are_connected(photo: Patches, oap: OAP) -> 
 
 @quick
 @given(photos(), generators)
-def test_regions_of_a_level_partition_the_grid_and_nest_into_the_next(photo: Patches, oap: OAP) -> None:
+def test_regions_partition_the_grid_and_each_level_joins_those_before(photo: Patches, oap: OAP) -> None:
     finer = torch.arange(len(photo.features))
     for layer in oap.layers([photo]):
-        for regions in layer:
+        for regions, parts in ((layer.instance, finer), (layer.semantic, layer.instance.node[0])):
             assert torch.bincount(regions.node[0]).tolist() == regions.area.tolist()
-            assert len(torch.unique(torch.stack([finer, regions.node[0]]), dim=1).T) == int(finer.max()) + 1
+            part_and_whole = torch.unique(torch.stack([parts, regions.node[0]]), dim=1)
+            assert part_and_whole.shape[1] == int(parts.max()) + 1
         finer = layer.instance.node[0]
 
 
