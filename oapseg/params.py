@@ -77,7 +77,6 @@ class ShardsParams(Section):
     max_broken: Share
     max_pixels: Count
     workers: Count
-    shuffle_shards: Count
     sets: dict[str, SetParams]
 
 
@@ -195,6 +194,7 @@ class PretrainParams(Section):
     points: Count
     oversample: Annotated[Real, Field(ge=1)]
     importance: Share
+    shuffle_shards: Count
     workers: CountOrZero
     device: Device
     precision: Precision

@@ -71,10 +71,10 @@ def resolve(params: EncodeParams, folder: Path) -> Encoder:
 
 def _load_timm(name: str, weights: str | None) -> Encoder:
     """A ViT of timm, its weights from a local file or from timm's hub."""
-    if not timm.is_model(name):
+    if not timm.is_model(name) or not timm.is_model_pretrained(name):
         close = ", ".join(timm.list_models(f"*{name.split('.')[0]}*")[:5]) or "see timm.list_models('vit_*')"
         raise ValueError(
-            f"encode.name: timm knows no model {name!r}; allowed are starter, own, or a timm ViT ({close})"
+            f"encode.name: timm knows no pretrained {name!r}; allowed are starter, own, or a timm ViT ({close})"
         )
     if weights is not None and not Path(weights).is_file():
         raise ValueError(

@@ -13,8 +13,6 @@ from oapseg.shards.views import Views, draw_views
 from oapseg.train.distributed import Placement
 from oapseg.train.seeds import mix_seeds
 
-SHUFFLE_SHARDS = 8  # consecutive shards whose samples are shuffled together
-
 
 @dataclass(frozen=True)
 class ToViews:
@@ -50,7 +48,7 @@ def view_batches(
             rank=placement.rank,
             world=placement.world,
             shuffle=True,
-            group=SHUFFLE_SHARDS,
+            group=params.shuffle_shards,
         )
         stream.restore({"draw": step * params.batch})
         share = params.batch // placement.world

@@ -6,11 +6,11 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,6 +23,7 @@ CONSOLE = Console(stderr=True)
 RESUME = 75  # exit code: stopped on request with all state saved, run the same command again (EX_TEMPFAIL)
 
 
+@runtime_checkable  # the tests check types at run time
 class Task(Protocol):
     """Something that is trained: it knows its own step and its own state, and nothing of files or signals."""
 
@@ -156,8 +157,9 @@ def _progress(task: Task) -> Progress:
     )
 
 
+@runtime_checkable
 class _Record(Protocol):
-    def __call__(self, values: dict[str, float]) -> None: ...
+    def __call__(self, values: Mapping[str, float | int]) -> None: ...
 
 
 @contextlib.contextmanager
@@ -169,8 +171,8 @@ def _writer(task: Task, history: Path) -> Iterator[_Record]:
     history.parent.mkdir(parents=True, exist_ok=True)
     with history.open("a") as file:
 
-        def record(values: dict[str, float]) -> None:
-            file.write(json.dumps(values) + "\n")
+        def record(values: Mapping[str, float | int]) -> None:
+            file.write(json.dumps(dict(values)) + "\n")
             file.flush()
 
         yield record

@@ -1,0 +1,41 @@
+# Two commands do everything, set-up included: `make repro` runs the pipeline on the embedded sample, `make test` checks
+# the code. Nothing but python3 (3.11 to 3.13) and git is needed beforehand.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export PATH := $(CURDIR)/$(RUN):$(PATH)
+
+.PHONY: repro test setup lock bench clean
+
+repro: setup
+	dvc repro
+	@echo "report: work/report/report.html    registered: work/register/version.json"
+
+test: setup
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+	pytest -n 2
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(RUN)/uv pip install --quiet --python $(RUN)/python --require-hashes -r requirements.lock
+	$(RUN)/uv pip install --quiet --python $(RUN)/python --no-deps --editable .
+	touch $@
+
+lock:
+	$(RUN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet -o requirements.lock
+
+bench: setup
+	for file in benchmarks/*.py; do python $$file || exit 1; done
+
+clean:
+	rm -rf work data mlruns mlflow.db

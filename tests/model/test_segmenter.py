@@ -1,0 +1,115 @@
+"""The assembled segmenter: shapes at every patch size, what zero injection promises, what a prediction is."""
+
+import pytest
+import torch
+
+from oapseg.encode.encoder import own_encoder
+from oapseg.model.adapter import ViTAdapter
+from oapseg.model.mask_decoder import closed_cells
+from oapseg.model.segmenter import Segmenter, confidence
+from oapseg.params import ModelParams
+
+TINY = ModelParams(
+    interactions=2,
+    width=32,
+    ffn=32,
+    heads=2,
+    points=2,
+    pixel_layers=1,
+    decoder_layers=3,
+    queries_instance=6,
+    queries_semantic=3,
+    clusters=8,
+    head_hidden=16,
+    bottleneck=8,
+)
+
+
+def tiny_segmenter(patch_px: int = 8) -> Segmenter:
+    torch.manual_seed(0)
+    encoder = own_encoder(width=32, depth=3, heads=2, patch_px=patch_px, image_px=8 * patch_px)
+    return Segmenter(encoder, TINY).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("patch_px", "side"), [(8, 64), (14, 112), (16, 96)])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_keys_at_the_start_are_those_of_the_plain_encoder_to_the_bit(
+    patch_px: int, side: int, precision: torch.dtype
+) -> None:
+    segmenter = tiny_segmenter(patch_px)
+    encoder, images = segmenter.backbone.encoder, torch.rand(2, 3, side, side)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        keys, grid = segmenter.backbone.keys(images)
+        plain = encoder.keys(encoder.run(encoder.embed(images), 0, encoder.num_blocks - 1))
+    assert grid == (side // patch_px, side // patch_px)
+    assert torch.equal(keys, plain)
+
+
+def test_keys_move_once_the_injectors_scale_does() -> None:
+    segmenter = tiny_segmenter()
+    images = torch.rand(1, 3, 64, 64)
+    before, _ = segmenter.backbone.keys(images)
+    for injector in segmenter.backbone.injectors:
+        injector.scale.data.fill_(0.5)
+    assert not torch.equal(segmenter.backbone.keys(images)[0], before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("patch_px", "height", "width"), [(8, 64, 96), (14, 112, 56), (16, 96, 64)])
+def test_every_layer_predicts_masks_at_a_quarter_of_the_photo(patch_px: int, height: int, width: int) -> None:
+    predictions = tiny_segmenter(patch_px)(torch.rand(2, 3, height, width))
+    assert len(predictions) == 1 + TINY.decoder_layers
+    for prediction in predictions:
+        assert prediction.mask_logits.shape == (2, 9, height // 4, width // 4)
+        assert prediction.objectness.shape == (2, 9)
+        assert prediction.queries.shape == (2, 9, 32)
+
+
+def test_every_parameter_takes_part() -> None:
+    segmenter = tiny_segmenter().train()
+    predictions = segmenter(torch.rand(2, 3, 64, 64))
+    logits = segmenter.cluster_logits(predictions[-1].queries)
+    total = logits.square().sum() + sum(p.mask_logits.square().sum() + p.objectness.square().sum() for p in predictions)
+    total.backward()
+    idle = {name for name, parameter in segmenter.named_parameters() if parameter.grad is None}
+    assert idle == {"backbone.encoder.vit.norm.weight", "backbone.encoder.vit.norm.bias"}
+
+
+@torch.no_grad()
+def test_one_photo_is_predicted_the_same_in_any_batch() -> None:
+    segmenter, images = tiny_segmenter(), torch.rand(3, 3, 64, 64)
+    together = segmenter(images)[-1].mask_logits[1]
+    assert torch.allclose(segmenter(images[1:2])[-1].mask_logits[0], together, atol=1e-4)
+
+
+def test_an_empty_mask_attends_everywhere_and_another_only_to_itself() -> None:
+    logits = torch.full((1, 2, 4, 4), -5.0)
+    logits[0, 1, :2] = 5.0
+    closed = closed_cells(logits, (4, 4))
+    assert not closed[0, 0].any()
+    assert closed[0, 1].view(4, 4)[2:].all()
+    assert not closed[0, 1].view(4, 4)[:2].any()
+
+
+def test_predicted_masks_have_the_photos_own_size_best_first() -> None:
+    photos = [torch.randint(0, 256, size, dtype=torch.uint8) for size in ((50, 70, 3), (90, 40, 3))]
+    found = tiny_segmenter().predict(photos, image_px=64, max_masks=5, mask_threshold=0.5)
+    for photo, predicted in zip(photos, found, strict=True):
+        assert predicted.masks.shape[1:] == photo.shape[:2]
+        assert predicted.masks.shape[0] <= 5
+        assert (predicted.scores.diff() <= 0).all()
+        assert predicted.masks.flatten(1).any(1).all()
+        assert ((predicted.clusters >= 0) & (predicted.clusters < TINY.clusters)).all()
+
+
+def test_confidence_is_the_mean_probability_inside_the_mask() -> None:
+    logits = torch.tensor([[[10.0, -10.0], [0.0, -10.0]], [[-5.0, -5.0], [-5.0, -5.0]]])
+    inside = torch.sigmoid(torch.tensor(10.0))
+    assert torch.allclose(confidence(logits, 0.5), torch.tensor([inside, 0.0]))
+
+
+def test_more_interactions_than_blocks_are_refused() -> None:
+    encoder = own_encoder(width=32, depth=1, heads=2, patch_px=8, image_px=64)
+    with pytest.raises(ValueError, match=r"model.interactions: 2 is more than the encoder's 1 blocks"):
+        ViTAdapter(encoder, 2, 2, 2)
