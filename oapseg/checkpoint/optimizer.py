@@ -8,7 +8,7 @@ SLOTS = ("exp_avg", "exp_avg_sq", "step")
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
     """`NAME.SLOT` for every parameter of `module` that the optimizer has stepped."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     return {f"{names[parameter]}.{slot}": state[slot] for parameter, state in optimizer.state.items() for slot in SLOTS}
 
 

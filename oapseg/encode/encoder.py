@@ -29,10 +29,13 @@ class Encoder(nn.Module):
     image_px}}`. Photos come as values in [0, 1]; sides must be divisible by `patch_px`.
     """
 
+    mean: Float[Tensor, "3 1 1"]
+    std: Float[Tensor, "3 1 1"]
+
     def __init__(self, architecture: dict[str, Any], mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.architecture = architecture
-        self.vit = build_vit(architecture)
+        self.vit: Any = build_vit(architecture)  # timm's two kinds of ViT share names, not a type
         if not isinstance(self.vit, VisionTransformer | Eva):
             raise ValueError(
                 f"encode.name: {architecture} is a {type(self.vit).__name__}; allowed is a plain ViT of timm"
@@ -101,15 +104,15 @@ def square(image: UInt8[Tensor, "H W 3"], side_px: int) -> Float[Tensor, "3 side
     )
 
 
-def key_projection(attention: nn.Module) -> tuple[Float[Tensor, "C D"], Float[Tensor, " C"] | None]:
+def key_projection(attention: Any) -> tuple[Float[Tensor, "C D"], Float[Tensor, " C"] | None]:
     """Weight and bias that make the keys of a timm attention layer, all heads side by side."""
     if getattr(attention, "qkv", None) is None:
-        return attention.k_proj.weight, attention.k_proj.bias  # type: ignore[union-attr,return-value]
-    width = attention.qkv.weight.shape[0] // 3  # type: ignore[union-attr,operator]
-    weight = attention.qkv.weight[width : 2 * width]  # type: ignore[union-attr,index]
-    if attention.qkv.bias is not None:  # type: ignore[union-attr]
-        return weight, attention.qkv.bias[width : 2 * width]  # type: ignore[union-attr,index,return-value]
-    return weight, getattr(attention, "k_bias", None)  # type: ignore[return-value]
+        return attention.k_proj.weight, attention.k_proj.bias
+    width = attention.qkv.weight.shape[0] // 3
+    weight = attention.qkv.weight[width : 2 * width]
+    if attention.qkv.bias is not None:
+        return weight, attention.qkv.bias[width : 2 * width]
+    return weight, getattr(attention, "k_bias", None)
 
 
 def build_vit(architecture: dict[str, Any]) -> nn.Module:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from oapseg.model.adapter import flatten_map
@@ -22,6 +22,8 @@ class Prediction(NamedTuple):
 
 class MaskDecoder(nn.Module):
     """Mask2Former's decoder; the first `queries_instance` queries are instances, the others semantic."""
+
+    kind: Int[Tensor, " Q"]
 
     def __init__(
         self, width: int, ffn: int, heads: int, layers: int, queries_instance: int, queries_semantic: int

@@ -11,6 +11,8 @@ from oapseg.train.distributed import Placement
 class Centre(nn.Module):
     """Running mean of the teacher's outputs; subtracting it keeps one cluster from taking all."""
 
+    value: Float[Tensor, " K"]
+
     def __init__(self, clusters: int) -> None:
         super().__init__()
         self.register_buffer("value", torch.zeros(clusters))
@@ -29,6 +31,18 @@ def teacher_codes(
 ) -> Float[Tensor, "M K"]:
     """The teacher's assignment to clusters: centred, then sharpened."""
     return F.softmax((logits.float() - centre) / temperature, dim=-1)
+
+
+def cluster_health(codes: Float[Tensor, "M K"]) -> dict[str, float]:
+    """Entropy in nats of the mean code (low: few clusters take all) and of a code by itself (high: none is chosen)."""
+    if len(codes) == 0:
+        return {"cluster_entropy": 0.0, "code_entropy": 0.0}
+    mean = codes.mean(0)
+    entropies = -(codes * codes.clamp(min=1e-12).log()).sum(-1)
+    return {
+        "cluster_entropy": float(-(mean * mean.clamp(min=1e-12).log()).sum()),
+        "code_entropy": float(entropies.mean()),
+    }
 
 
 def cross_entropy(

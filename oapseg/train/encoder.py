@@ -13,18 +13,29 @@ from torch import Tensor, nn
 
 from oapseg.checkpoint.optimizer import optimizer_tensors, restore_optimizer, with_prefix, without_prefix
 from oapseg.checkpoint.state import State
-from oapseg.encode.encoder import own_encoder
+from oapseg.encode.encoder import Encoder, own_encoder
 from oapseg.model.heads import ProjectionHead
 from oapseg.params import EncoderParams
 from oapseg.shards.views import crop, random_boxes
 from oapseg.train import augment
-from oapseg.train.distill import Centre, cross_entropy, teacher_codes
+from oapseg.train.distill import Centre, cluster_health, cross_entropy, teacher_codes
 from oapseg.train.distributed import Placement
 from oapseg.train.schedules import cosine, linear, warmup_cosine
 from oapseg.train.seeds import mix_seeds
 from oapseg.train.teacher import follow, make_teacher
 
 REFERENCE_BATCH = 256  # the batch that DINO's learning rate is stated for
+
+
+class EncoderAndHead(nn.Module):
+    """What is trained: the encoder's photo vector, projected onto the prototypes."""
+
+    def __init__(self, encoder: Encoder, head: ProjectionHead) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B K"]:
+        return self.head(self.encoder(images))
 
 
 class EncoderTraining:
@@ -52,7 +63,7 @@ class EncoderTraining:
         if placement.device.type == "cpu":
             encoder.use_plain_attention()
         head = ProjectionHead(params.width, params.head_hidden, params.bottleneck, params.prototypes)
-        self.student = nn.Sequential(encoder, head).to(placement.device)
+        self.student = EncoderAndHead(encoder, head).to(placement.device)
         self.teacher = make_teacher(self.student)
         self.centre = Centre(params.prototypes).to(placement.device)
         matrices = [p for p in self.student.parameters() if p.ndim > 1]
@@ -77,21 +88,19 @@ class EncoderTraining:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if step < params.freeze_head_steps:
-            self.student[1].prototypes.grad = None
+            self.student.head.prototypes.grad = None
         parameters = [p for p in self.student.parameters() if p.grad is not None]
         self.placement.average_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, params.grad_clip)
         self.optimizer.step()
         follow(self.teacher, self.student, momentum)
         self.centre.update(targets, params.centre_momentum, self.placement)
-        mean_code = torch.cat(codes).mean(0)
-        entropy = -(mean_code * mean_code.clamp(min=1e-12).log()).sum()
         return {
             "loss": float(loss.detach()),
             "lr": rate,
             "momentum": momentum,
             "gradient_norm": float(norm),
-            "cluster_entropy": float(entropy),
+            **cluster_health(torch.cat(codes)),
         }
 
     def state(self, step: int) -> State:
@@ -101,7 +110,7 @@ class EncoderTraining:
             **with_prefix("centre", self.centre.state_dict()),
             **with_prefix("optimizer", optimizer_tensors(self.optimizer, self.student)),
         }
-        return State(step, self.teacher[0].vit.state_dict(), tensors)
+        return State(step, self.teacher.encoder.vit.state_dict(), tensors)
 
     def restore(self, state: State) -> None:
         self.student.load_state_dict(without_prefix("student", state.tensors))

@@ -15,7 +15,7 @@ def sample_points(masks: Float[Tensor, "M h w"], points_xy: Float[Tensor, "M P 2
 def uncertain_points(
     mask_logits: Float[Tensor, "M h w"], points: int, *, oversample: float, importance: float, generator: Generator
 ) -> Float[Tensor, "M P 2"]:
-    """Points where a prediction is least sure: the `importance` share from `oversample` times as many; the rest at random."""
+    """The `importance` share where a prediction is least sure of `oversample` times as many; the rest at random."""
     count, device = mask_logits.shape[0], mask_logits.device
     candidates = torch.rand(count, int(points * oversample), 2, device=device, generator=generator)
     doubt = -sample_points(mask_logits, candidates).abs()

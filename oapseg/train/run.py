@@ -77,7 +77,7 @@ def train_encoder(params: Params, params_yaml: str, manifest: Manifest, out: Pat
     run = _run(settings, out, params_yaml, fingerprint_of([settings], [params.seed], [manifest], []))
     final = fit(task, run)
     if placement.rank == 0:
-        encoder = task.teacher[0]
+        encoder = task.teacher.encoder
         encoder.vit.load_state_dict(load_checkpoint(final).model)
         save_folder(encoder, out, notes={"recipe": settings.model_dump(), "photos": len(held)})
     return out
@@ -107,9 +107,8 @@ def _segmenter_task(
     encoder = load_folder(encoder_folder)
     for key in ("image_px", "local_px"):
         if getattr(settings, key) % encoder.patch_px:
-            raise ValueError(
-                f"pretrain.{key}: {getattr(settings, key)} must be a multiple of the encoder's patch, {encoder.patch_px} px"
-            )
+            value, patch = getattr(settings, key), encoder.patch_px
+            raise ValueError(f"pretrain.{key}: {value} must be a multiple of the encoder's patch, {patch} px")
     torch.manual_seed(params.seed)
     return SegmenterTraining(
         name,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from oapseg.checkpoint.optimizer import optimizer_tensors, restore_optimizer, with_prefix, without_prefix
@@ -19,7 +19,7 @@ from oapseg.pool.generator import Generator
 from oapseg.shards.views import Views, cut_masks
 from oapseg.train import losses
 from oapseg.train.augment import jitter_colour
-from oapseg.train.distill import Centre, cross_entropy, teacher_codes
+from oapseg.train.distill import Centre, cluster_health, cross_entropy, teacher_codes
 from oapseg.train.distributed import Placement
 from oapseg.train.schedules import cosine, linear, warmup_cosine
 from oapseg.train.seeds import mix_seeds
@@ -32,8 +32,8 @@ class Targets(NamedTuple):
     """What one local view is to learn from its photo's pseudo-masks."""
 
     masks: Float[Tensor, "S h w"]  # cut to the view
-    index: Tensor  # of each mask among all masks of the batch
-    kind: Tensor
+    origin: Int[Tensor, " S"]  # the place of each mask among all masks of the batch
+    kind: Int[Tensor, " S"]
 
 
 class SegmenterTraining:
@@ -111,7 +111,7 @@ class SegmenterTraining:
             "gradient_norm": float(norm),
             "masks": sum(len(found) for found in masks) / len(masks),
             "matched": sum(len(match.query) for match in matches[-1]) / local.shape[0],
-            "clusters": float(len(teacher_logits.argmax(-1).unique())),
+            **cluster_health(teacher_codes(teacher_logits, self.centre.value, rates["teacher_temperature"])),
         }
 
     def state(self, step: int) -> State:
@@ -195,7 +195,7 @@ class SegmenterTraining:
     ) -> Float[Tensor, ""]:
         """Each matched query learns the code of its pseudo-mask (Eq. 7), as a mean over the pairs."""
         queries = torch.cat([q[match.query] for q, match in zip(prediction.queries, matches, strict=True)])
-        index = torch.cat([target.index[match.target] for target, match in zip(targets, matches, strict=True)])
+        index = torch.cat([target.origin[match.target] for target, match in zip(targets, matches, strict=True)])
         with self.placement.autocast():
             logits = self.student.cluster_logits(queries)
         codes = teacher_codes(teacher_logits[index], self.centre.value, temperature)

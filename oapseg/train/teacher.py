@@ -1,12 +1,15 @@
 """The teacher: an exponential moving average of the student."""
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+Module = TypeVar("Module", bound=nn.Module)
 
-def make_teacher(student: nn.Module) -> nn.Module:
+
+def make_teacher(student: Module) -> Module:
     """A copy of the student that no gradient reaches."""
     teacher = copy.deepcopy(student)
     teacher.requires_grad_(False)

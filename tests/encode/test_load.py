@@ -62,12 +62,12 @@ def test_missing_weights_are_one_line_that_says_what_to_set(name: str, weights: 
 def test_no_network_is_one_line_that_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the hub's own switch, read at import
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ValueError, match="set encode.weights to a local weights file, or encode.name to starter"):
+    with pytest.raises(ValueError, match=r"set encode.weights to a local weights file, or encode.name to starter"):
         load_encoder(EncodeParams(name="vit_tiny_patch16_224", weights=None))
 
 
 def test_a_damaged_weights_file_is_refused(tmp_path: Path) -> None:
     save_folder(own_encoder(width=32, depth=1, heads=2, patch_px=8, image_px=64), tmp_path, notes={})
     (tmp_path / "model.safetensors").write_bytes(b"not tensors")
-    with pytest.raises(ValueError, match="model.safetensors does not fit"):
+    with pytest.raises(ValueError, match=r"model.safetensors does not fit"):
         load_folder(tmp_path)

@@ -41,20 +41,19 @@ def _pretrain(params: Params, shards: Manifest, encoder: Path, out: Path) -> str
 def test_stopped_by_sigterm_and_resumed_gives_the_same_bits(shards: Manifest, encoder: Path, tmp_path: Path) -> None:
     params = tiny_params()
     straight = _pretrain(params, shards, encoder, tmp_path / "straight")
-    stops = 0
+    codes: list[object] = []
     while True:
         history = tmp_path / "stopped" / "history.jsonl"
         before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
-            with _terminate_after(history, 2 * (stops + 1)):
+            with _terminate_after(history, 2 * (len(codes) + 1)):
                 resumed = _pretrain(params, shards, encoder, tmp_path / "stopped")
             break
         except SystemExit as stop:
-            assert stop.code == RESUME
-            stops += 1
+            codes.append(stop.code)
         finally:
             signal.signal(signal.SIGTERM, before)
-    assert stops == 2
+    assert codes == [RESUME, RESUME]
     assert resumed == straight
     lines = [json.loads(line) for line in history.read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(6))
@@ -116,9 +115,7 @@ def _wait_for_checkpoint(folder: Path, process: subprocess.Popen[bytes]) -> None
 
 def test_number_of_loader_workers_changes_no_bit(shards: Manifest, encoder: Path, tmp_path: Path) -> None:
     hashes = [
-        _pretrain(
-            tiny_params(pretrain={"steps": 2, "workers": workers}), shards, encoder, tmp_path / str(workers)
-        )
+        _pretrain(tiny_params(pretrain={"steps": 2, "workers": workers}), shards, encoder, tmp_path / str(workers))
         for workers in (0, 2)
     ]
     assert hashes[0] == hashes[1]
@@ -191,9 +188,7 @@ def test_a_side_that_the_patch_does_not_divide_is_one_line(shards: Manifest, enc
         pretrain(tiny_params(pretrain={"image_px": 60}), "", shards, encoder, tmp_path)
 
 
-def test_an_encoder_is_trained_by_the_same_loop_and_resumes_to_the_same_bits(
-    shards: Manifest, tmp_path: Path
-) -> None:
+def test_an_encoder_is_trained_by_the_same_loop_and_resumes_to_the_same_bits(shards: Manifest, tmp_path: Path) -> None:
     params = tiny_params()
     train_encoder(params, "", shards, tmp_path / "straight")
     with pytest.raises(SystemExit), _terminate_after(tmp_path / "history.jsonl", 3):

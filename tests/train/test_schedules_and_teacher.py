@@ -1,5 +1,7 @@
 """Schedules at their ends, and the moving average."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -17,8 +19,8 @@ def test_a_cosine_starts_and_ends_where_it_says_and_stays_there() -> None:
 def test_warm_up_rises_to_the_peak_and_falls_to_the_end() -> None:
     rates = [warmup_cosine(1.0, 0.1, step, 100, 10) for step in range(101)]
     assert rates[9] == rates[10] == 1.0
-    assert all(a < b for a, b in zip(rates[:9], rates[1:10], strict=True))
-    assert all(a > b for a, b in zip(rates[10:100], rates[11:], strict=True))
+    assert all(a < b for a, b in pairwise(rates[:10]))
+    assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[100] == pytest.approx(0.1)
 
 
