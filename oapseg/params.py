@@ -30,6 +30,7 @@ Count = Annotated[Whole, Field(ge=1)]
 CountOrZero = Annotated[Whole, Field(ge=0)]
 Positive = Annotated[Real, Field(gt=0)]
 NotNegative = Annotated[Real, Field(ge=0)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]  # what numpy takes
 Share = Annotated[Real, Field(ge=0, le=1)]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["bf16", "fp32"]
@@ -38,7 +39,7 @@ Precision = Literal["bf16", "fp32"]
 class Section(BaseModel):
     """A section of `params.yaml`; a mapping too, so that `OAP(**params.pool.oap)` is the whole construction."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def keys(self) -> Iterator[str]:
         return iter(type(self).model_fields)
@@ -238,7 +239,7 @@ class RegisterParams(Section):
 
 
 class Params(Section):
-    seed: CountOrZero
+    seed: Seed
     sample: SampleParams
     shards: ShardsParams
     encode: EncodeParams
@@ -264,24 +265,26 @@ def load_params(path: str | Path) -> Params:
     Errors: `ValueError` of one line that names the file, each wrong key, its value and what is allowed.
     """
     try:
-        text = Path(path).read_text()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        raw = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: must be a mapping of sections, is {type(raw).__name__}")
     return parse_params(raw, str(path))
 
 
-def parse_params(raw: dict[str, Any], origin: str = "params") -> Params:
+def parse_params(raw: dict[Any, Any], origin: str = "params") -> Params:
     """Check a mapping of sections; `origin` opens the line of an error."""
     try:
-        return Params.model_validate_json(json.dumps(raw))
+        return Params.model_validate_json(json.dumps(raw, default=str))  # YAML has dates, JSON has not
     except ValidationError as error:
         raise ValueError(f"{origin}: {'; '.join(_line(detail) for detail in error.errors())}") from None
+    except (TypeError, ValueError) as error:  # keys that are no text, or a mapping that holds itself
+        raise ValueError(f"{origin}: {error}") from None
 
 
 def _line(detail: Any) -> str:
