@@ -1,0 +1,102 @@
+"""Files appear whole or not at all, and parts of them are read by range."""
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from oapseg import storage
+
+
+def write_half(path: Path) -> None:
+    with storage.atomic_file(path) as file:
+        file.write(b"half of the new")
+        raise RuntimeError("power cut")
+
+
+def test_an_exception_on_the_way_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    storage.write_text(path, "old")
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_half(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_sees_the_old_content_until_the_new_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    storage.write_text(path, "old")
+    with storage.atomic_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_folders_on_the_way_are_made_and_files_are_readable_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    storage.write_bytes(path, b"content")
+    (tmp_path / "plain").write_bytes(b"content")
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, None), (0, 3), (2, 3), (4, None), (8, 100), (10, 1), (3, 0)])
+def test_a_range_is_the_slice_of_the_whole(start: int, length: int | None, tmp_path: Path) -> None:
+    content = b"0123456789"
+    storage.write_bytes(tmp_path / "file", content)
+    end = None if length is None else start + length
+    assert storage.read_bytes(tmp_path / "file", start, length) == content[start:end]
+
+
+@pytest.mark.parametrize(
+    ("parts", "joined"),
+    [
+        (("data", "a", "b.tar"), "data/a/b.tar"),
+        (("data/", "b.tar"), "data/b.tar"),
+        (("s3://bucket/set", "b.tar"), "s3://bucket/set/b.tar"),
+        (("data", "/elsewhere/b.tar"), "/elsewhere/b.tar"),
+        (("data", "s3://bucket/b.tar"), "s3://bucket/b.tar"),
+        (("data",), "data"),
+    ],
+)
+def test_a_location_below_another(parts: tuple[str, ...], joined: str) -> None:
+    assert storage.join(*parts) == joined
+
+
+def test_only_s3_locations_are_urls() -> None:
+    assert storage.is_url("s3://bucket/key")
+    assert not storage.is_url(Path("data/s3:/bucket"))
+
+
+def test_the_hash_is_sha256_of_the_content(tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "file", b"content" * 100_000)
+    assert storage.sha256(tmp_path / "file") == hashlib.sha256(b"content" * 100_000).hexdigest()
+
+
+def test_equal_values_are_equal_json_bytes(tmp_path: Path) -> None:
+    storage.write_json(tmp_path / "a", {"x": 1, "y": [1.5, None]})
+    storage.write_json(tmp_path / "b", {"y": [1.5, None], "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert storage.read_json(tmp_path / "a") == json.loads((tmp_path / "a").read_text())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_has_no_number_for_is_refused_and_nothing_is_written(value: float, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        storage.write_json(tmp_path / "file", {"loss": value})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b'{"half": ', b"\xff\xfe", b""])
+def test_a_file_that_is_no_json_is_named(content: bytes, tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "file", content)
+    with pytest.raises(ValueError, match=r"/file: not JSON \("):
+        storage.read_json(tmp_path / "file")
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///key"])
+def test_an_s3_url_without_a_bucket_says_how_to_write_one(url: str) -> None:
+    with pytest.raises(ValueError, match=r"no bucket; write s3://bucket/key"):
+        storage.read_bytes(url)
