@@ -30,11 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    params = load_params(args.params).report
     scores = read_scores(storage.read_json(args.evaluate / "scores.json"))
     histories = {name: read_history(getattr(args, name)) for name in ("pretrain", "finetune")}
     for name, columns in histories.items():
         storage.write_text(args.out / f"{name}.csv", history_csv(columns))
-    rows = photo_rows(args.evaluate, args.shards, load_params(args.params).report.photos)
+    rows = photo_rows(args.evaluate, args.shards, params.photos)
     storage.write_text(args.out / "index.html", render(TITLE, scores, histories, rows))
 
 

@@ -48,6 +48,13 @@ def dispatch(
     try:
         module.main(args)
     except CLEAR_ERRORS as error:
-        print(f"{program} {args.command}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        print(f"{program} {args.command}: {_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, in a line: of an error of the file system, which file and why."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from oapseg import storage
-from oapseg.params import SampleParams, default_params_path, load_params
+from oapseg.params import SampleParams, load_params
 from oapseg.shards.scenes.compose import CATEGORIES, Numbers, draw_scene
 
 SPLITS = ("train", "val")
@@ -53,9 +53,6 @@ def make_sample(out: str | Path, params: SampleParams, *, seed: int, workers: in
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", help="folder for the photos and their labels")
-    parser.add_argument(
-        "--params", default=str(default_params_path()), help="sections sample, shards and seed are read"
-    )
 
 
 def main(args: argparse.Namespace) -> None:
