@@ -1,0 +1,107 @@
+"""The steps one after another, as `dvc.yaml` runs them, on a few photos and a model of test size."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from train.tiny import tiny_params, write_params
+
+from components.__main__ import main
+from oapseg.checkpoint.export import load_model
+from oapseg.shards.manifest import load_manifest
+
+CHAIN = """
+sample --out {0}/sample
+shard pretrain --root {0}/sample --out {0}/shards/pretrain
+shard finetune --root {0}/sample --out {0}/shards/finetune
+shard val --root {0}/sample --out {0}/shards/val
+encoder --shards {0}/shards/pretrain --out {0}/encoder
+pretrain --shards {0}/shards/pretrain --encoder {0}/encoder --out {0}/pretrain
+finetune --start {0}/pretrain --encoder {0}/encoder --out {0}/finetune
+  --set pretrain {0}/shards/pretrain --set finetune {0}/shards/finetune
+evaluate --model {0}/finetune/model --encoder {0}/encoder --shards {0}/shards/val --out {0}/evaluate
+report --evaluate {0}/evaluate --pretrain {0}/pretrain --finetune {0}/finetune --shards {0}/shards/val --out {0}/report
+register --model {0}/finetune/model --evaluate {0}/evaluate --report {0}/report --out {0}/register
+  --shards {0}/shards/pretrain {0}/shards/finetune {0}/shards/val
+"""
+STEPS = [shlex.split(line) for line in CHAIN.replace("\n  ", " ").strip().splitlines()]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("steps")
+    tiny = tiny_params(
+        sample={"train": 8, "val": 3, "size_px": 96},
+        encoder={"train": True},
+        evaluate={"image_px": 64, "batch": 2, "bootstrap": 20, "device": "cpu"},
+        report={"photos": 2},
+        register={"tracking_uri": f"sqlite:///{folder}/mlflow.db"},
+    )
+    return write_params(tiny, folder / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def work(params: Path) -> Path:
+    """The folder that the whole chain has written into."""
+    for arguments in STEPS:
+        assert run(arguments, params) == 0, arguments
+    return params.parent
+
+
+def run(arguments: list[str], params: Path) -> int:
+    return main([word.format(params.parent) for word in arguments] + ["--params", str(params)])
+
+
+def test_the_model_is_registered_as_version_1_with_its_scores(work: Path) -> None:
+    version = json.loads((work / "register" / "version.json").read_text())
+    assert (version["name"], version["version"]) == ("oapseg", 1)
+    assert "mask AP50" in (work / "register" / "card.md").read_text()
+
+
+def test_registering_the_same_model_again_is_the_same_version(work: Path, params: Path) -> None:
+    first = (work / "register" / "version.json").read_bytes()
+    assert run(STEPS[-1], params) == 0
+    assert (work / "register" / "version.json").read_bytes() == first
+
+
+def test_the_report_needs_nothing_from_outside(work: Path) -> None:
+    page = (work / "report" / "index.html").read_text()
+    assert "<script" not in page
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
+    assert page.count("data:image/jpeg") == 2 * 4
+
+
+def test_metrics_compare_model_and_generator_by_the_same_names(work: Path) -> None:
+    metrics = json.loads((work / "evaluate" / "metrics.json").read_text())
+    assert set(metrics) == {"generator", "model", "gain", "classes"}
+    for group in ("generator", "model"):
+        assert {"mask_AP50", "mask_AR100", "box_AP50", "box_AR100"} <= set(metrics[group])
+        assert all(0 <= value <= 100 for value in metrics[group].values())
+    assert metrics["gain"]["mask_AR100"] == pytest.approx(
+        metrics["model"]["mask_AR100"] - metrics["generator"]["mask_AR100"], abs=2e-3
+    )
+
+
+def test_the_curves_that_dvc_plots_are_columns_of_the_reports_tables(work: Path) -> None:
+    for plot in yaml.safe_load(Path("dvc.yaml").read_text())["plots"]:
+        (settings,) = plot.values()
+        for path, names in settings["y"].items():
+            columns = (work / Path(path).relative_to("work")).read_text().splitlines()[0].split(",")
+            assert {settings["x"], *names} <= set(columns)
+
+
+def test_the_registered_model_loads_and_photos_were_seen_by_every_set(work: Path) -> None:
+    assert load_model(work / "finetune" / "model", "cpu").backbone.encoder.patch_px == 8
+    sets = {name: load_manifest(str(work / "shards" / name)) for name in ("pretrain", "finetune", "val")}
+    assert [manifest.num_samples for manifest in sets.values()] == [8, 8, 3]
+
+
+def test_a_finished_training_run_again_changes_nothing(work: Path, params: Path) -> None:
+    before = {path: path.read_bytes() for path in sorted((work / "pretrain" / "model").iterdir())}
+    assert run(next(arguments for arguments in STEPS if arguments[0] == "pretrain"), params) == 0
+    assert {path: path.read_bytes() for path in sorted((work / "pretrain" / "model").iterdir())} == before
