@@ -151,6 +151,7 @@ class PoolParams(Section):
 
 class ModelParams(Section):
     interactions: Count
+    stem: Annotated[Whole, Field(ge=16, multiple_of=16)]
     width: Count
     ffn: Count
     heads: Count

@@ -16,21 +16,21 @@ from oapseg.model.deformable import DeformableAttention, cell_centres
 
 VALUE_RATIO = 0.5  # width of the deformable values, of the tokens' (ViT-Adapter)
 FFN_RATIO = 0.25  # hidden width of the extractor's feed-forward part, of the tokens' (ViT-Adapter)
-STEM = 64  # channels of the first convolutions (ViT-Adapter)
+NORM_CHANNELS = 16  # channels a group of the prior's norms
 
 
-class Pyramid(NamedTuple):
-    """Features at 1/4, 1/8, 1/16 and 1/32 of the photo, and the keys of the last self-attention layer."""
+class Exchange(NamedTuple):
+    """What the ViT and the spatial prior pass to and fro."""
 
-    levels: list[Float[Tensor, "B C _h _w"]]
-    keys: Float[Tensor, "B N C"]
-    grid: tuple[int, int]
+    embedding: Embedding
+    cells: Float[Tensor, "B M C"]  # of the prior at 1/8, 1/16 and 1/32, one level after another
+    shapes: list[tuple[int, int]]
 
 
 class ViTAdapter(nn.Module):
     """The multi-scale encoder: ViT, spatial prior, and an injector and extractor around each part of the blocks."""
 
-    def __init__(self, encoder: Encoder, interactions: int, heads: int, points: int) -> None:
+    def __init__(self, encoder: Encoder, interactions: int, heads: int, points: int, stem: int) -> None:
         super().__init__()
         if interactions > encoder.num_blocks:
             raise ValueError(
@@ -38,7 +38,7 @@ class ViTAdapter(nn.Module):
             )
         width = encoder.channels
         self.encoder = encoder
-        self.prior = SpatialPrior(width)
+        self.prior = SpatialPrior(width, stem)
         self.level_embed = nn.Parameter(torch.empty(3, width))
         nn.init.normal_(self.level_embed, std=0.02)
         self.bounds = [round(encoder.num_blocks * part / interactions) for part in range(interactions + 1)]
@@ -47,45 +47,58 @@ class ViTAdapter(nn.Module):
         self.last_extractors = nn.ModuleList(Extractor(width, heads, points) for _ in range(2))
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) for _ in range(4))
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Pyramid:
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C _h _w"]]:
+        """Maps at 1/4, 1/8, 1/16 and 1/32 of the photo."""
+        stem, exchange = self._start(images)
+        taken: list[Embedding] = []
+        for part, extractor in enumerate(self.extractors):
+            exchange = self._extract(extractor, self._run(self._inject(part, exchange), part))
+            taken.append(exchange.embedding)
+        for extractor in self.last_extractors:
+            exchange = self._extract(extractor, exchange)
+        return self._levels(stem, exchange, taken)
+
+    def keys(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B N C"], tuple[int, int]]:
+        """Keys of the last self-attention layer and their grid: all that pooling needs, and no more is computed."""
+        _, exchange = self._start(images)
+        last = len(self.injectors) - 1
+        for part in range(last):
+            exchange = self._extract(self.extractors[part], self._run(self._inject(part, exchange), part))
+        embedding = self._inject(last, exchange).embedding
+        embedding = self.encoder.run(embedding, self.bounds[last], self.encoder.num_blocks - 1)
+        return self.encoder.keys(embedding), embedding.grid
+
+    def _start(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B C _h _w"], Exchange]:
+        """The prior's finest map, which stays aside, and the rest beside the ViT's tokens."""
         encoder = self.encoder
         stem, *maps = self.prior((images - encoder.mean) / encoder.std)
         shapes = [(level.shape[2], level.shape[3]) for level in maps]
-        cells = torch.cat([flatten_map(level) + embed for level, embed in zip(maps, self.level_embed, strict=True)], 1)
-        embedding = encoder.embed(images)
-        taken: list[Embedding] = []
-        for start, stop, injector, extractor in zip(
-            self.bounds[:-1], self.bounds[1:], self.injectors, self.extractors, strict=True
-        ):
-            embedding = self._inject(injector, embedding, cells, shapes)
-            if stop == encoder.num_blocks:
-                embedding = encoder.run(embedding, start, stop - 1)
-                keys = encoder.keys(embedding)
-                start = stop - 1
-            embedding = encoder.run(embedding, start, stop)
-            cells = extractor(cells, encoder.patch_tokens(embedding), shapes, embedding.grid)
-            taken.append(embedding)
-        for extractor in self.last_extractors:
-            cells = extractor(cells, encoder.patch_tokens(embedding), shapes, embedding.grid)
-        return Pyramid(self._levels(stem, cells, shapes, taken), keys, embedding.grid)
+        cells = [flatten_map(level) + embed for level, embed in zip(maps, self.level_embed, strict=True)]
+        return stem, Exchange(encoder.embed(images), torch.cat(cells, 1), shapes)
 
-    def keys(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B N C"], tuple[int, int]]:
-        """Keys and their grid; the teacher's pooling needs no more."""
-        pyramid = self(images)
-        return pyramid.keys, pyramid.grid
-
-    def _inject(
-        self, injector: nn.Module, embedding: Embedding, cells: Tensor, shapes: list[tuple[int, int]]
-    ) -> Embedding:
+    def _inject(self, part: int, exchange: Exchange) -> Exchange:
         """Patch tokens take from the spatial prior; class and register tokens stay as they are."""
+        embedding, cells, shapes = exchange
         prefix = self.encoder.vit.num_prefix_tokens
-        patches = injector(embedding.tokens[:, prefix:], cells, shapes, embedding.grid)
-        return embedding._replace(tokens=torch.cat([embedding.tokens[:, :prefix], patches], 1))
+        patches = self.injectors[part](embedding.tokens[:, prefix:], cells, shapes, embedding.grid)
+        tokens = torch.cat([embedding.tokens[:, :prefix], patches], 1)
+        return exchange._replace(embedding=embedding._replace(tokens=tokens))
+
+    def _run(self, exchange: Exchange, part: int) -> Exchange:
+        """The ViT's own blocks of a part."""
+        embedding = self.encoder.run(exchange.embedding, self.bounds[part], self.bounds[part + 1])
+        return exchange._replace(embedding=embedding)
+
+    def _extract(self, extractor: nn.Module, exchange: Exchange) -> Exchange:
+        """The spatial prior takes from the patch tokens."""
+        embedding, cells, shapes = exchange
+        return exchange._replace(cells=extractor(cells, self.encoder.patch_tokens(embedding), shapes, embedding.grid))
 
     def _levels(
-        self, stem: Tensor, cells: Tensor, shapes: list[tuple[int, int]], taken: list[Embedding]
+        self, stem: Float[Tensor, "B C _h _w"], exchange: Exchange, taken: list[Embedding]
     ) -> list[Float[Tensor, "B C _h _w"]]:
         """The four maps: the prior's, plus the ViT's own tokens of four depths resized to each."""
+        _, cells, shapes = exchange
         maps = [
             unflatten_map(level, shape)
             for level, shape in zip(cells.split([h * w for h, w in shapes], 1), shapes, strict=True)
@@ -103,16 +116,16 @@ class ViTAdapter(nn.Module):
 class SpatialPrior(nn.Module):
     """Convolutions from pixels to maps at 1/4, 1/8, 1/16 and 1/32, all as wide as the ViT."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, stem: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            *_conv(3, STEM, 2), *_conv(STEM, STEM, 1), *_conv(STEM, STEM, 1), nn.MaxPool2d(3, 2, padding=1)
+            *_conv(3, stem, 2), *_conv(stem, stem, 1), *_conv(stem, stem, 1), nn.MaxPool2d(3, 2, padding=1)
         )
         self.down = nn.ModuleList(
             nn.Sequential(*_conv(before, after, 2))
-            for before, after in ((STEM, 2 * STEM), (2 * STEM, 4 * STEM), (4 * STEM, 4 * STEM))
+            for before, after in ((stem, 2 * stem), (2 * stem, 4 * stem), (4 * stem, 4 * stem))
         )
-        self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c in (STEM, 2 * STEM, 4 * STEM, 4 * STEM))
+        self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c in (stem, 2 * stem, 4 * stem, 4 * stem))
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C _h _w"]]:
         maps = [self.stem(images)]
@@ -179,4 +192,4 @@ def unflatten_map(cells: Float[Tensor, "B M C"], shape: tuple[int, int]) -> Floa
 
 def _conv(before: int, after: int, stride: int) -> tuple[nn.Module, ...]:
     """Convolution, norm, activation; group norm, since the batches here are small and ranks must agree to the bit."""
-    return nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.GroupNorm(after // 16, after), nn.ReLU()
+    return nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.GroupNorm(after // NORM_CHANNELS, after), nn.ReLU()

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 class ProjectionHead(nn.Module):
     """DINO's head (section 5.1): 3-layer MLP with GELU, bottleneck, L2, weight-normed linear layer to K prototypes.
 
-    The norm of the last layer's rows is 1 and is not learned, so its weight is normalised where it is used.
+    The norm of the last layer's rows is 1 and is not learned, so its weight is normalised where it is used. Weights start
+    at 1/sqrt(fan-in), which is DINO's 0.02 at its hidden width of 2048 and keeps signals alive at smaller ones.
     """
 
     def __init__(self, channels: int, hidden: int, bottleneck: int, prototypes: int) -> None:
@@ -20,7 +21,7 @@ class ProjectionHead(nn.Module):
         self.prototypes = nn.Parameter(torch.empty(prototypes, bottleneck))
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
                 nn.init.zeros_(layer.bias)
         nn.init.trunc_normal_(self.prototypes, std=0.02)
 

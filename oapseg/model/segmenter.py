@@ -32,7 +32,7 @@ class Segmenter(nn.Module):
     def __init__(self, encoder: Encoder, params: ModelParams) -> None:
         super().__init__()
         width = params.width
-        self.backbone = ViTAdapter(encoder, params.interactions, params.heads, params.points)
+        self.backbone = ViTAdapter(encoder, params.interactions, params.heads, params.points, params.stem)
         self.pixels = PixelDecoder(
             encoder.channels, width, params.ffn, params.heads, params.points, params.pixel_layers
         )
@@ -44,11 +44,19 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Prediction]:
         """Predictions of every decoder layer, the last one last."""
-        return self.decoder(self.pixels(self.backbone(images).levels))
+        return self.decoder(self.pixels(self.backbone(images)))
 
-    def cluster_logits(self, queries: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch K"]:
-        """A query's logits over clusters. Queries meet pooled features in the encoder's width by one linear layer."""
-        return self.head(self.to_channels(queries))
+    def query_logits(self, queries: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch K"]:
+        """A query's logits over clusters; one linear layer brings it to the width of pooled features."""
+        return self.feature_logits(F.normalize(self.to_channels(queries), dim=-1))
+
+    def feature_logits(self, features: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch K"]:
+        """Logits over clusters of L2-normalised features.
+
+        They enter the head at unit variance. Fed as they are, a pooled feature is some ten times smaller than a query,
+        the head's biases outgrow it, and within 60 steps all codes are alike (measured on the embedded sample).
+        """
+        return self.head(features * features.shape[-1] ** 0.5)
 
     @torch.no_grad()
     def predict(
@@ -62,7 +70,7 @@ class Segmenter(nn.Module):
         """The best `max_masks` masks of each photo, resized back from `image_px` squared to the photo's own size."""
         device = self.backbone.encoder.mean.device
         last = self(torch.stack([square(image.to(device), image_px) for image in images]))[-1]
-        clusters = self.cluster_logits(last.queries).argmax(-1)
+        clusters = self.query_logits(last.queries).argmax(-1)
         found = []
         for image, logits, objectness, names in zip(images, last.mask_logits, last.objectness, clusters, strict=True):
             scores = objectness.sigmoid() * confidence(logits, mask_threshold)

@@ -82,7 +82,7 @@ class SegmenterTraining:
         # pool
         masks = self.generator.batch([Patches(photo.float(), grid) for photo in keys])
         with torch.no_grad(), placement.autocast():
-            teacher_logits = self.teacher.head(torch.cat([found.features for found in masks]))
+            teacher_logits = self.teacher.feature_logits(torch.cat([found.features for found in masks]))
         # student
         with placement.autocast():
             predictions = self.student(local)
@@ -197,7 +197,7 @@ class SegmenterTraining:
         queries = torch.cat([q[match.query] for q, match in zip(prediction.queries, matches, strict=True)])
         index = torch.cat([target.origin[match.target] for target, match in zip(targets, matches, strict=True)])
         with self.placement.autocast():
-            logits = self.student.cluster_logits(queries)
+            logits = self.student.query_logits(queries)
         codes = teacher_codes(teacher_logits[index], self.centre.value, temperature)
         return cross_entropy(codes, logits, self.params.student_temperature).sum() / max(len(queries), 1)
 

@@ -11,6 +11,7 @@ from oapseg.params import ModelParams
 
 TINY = ModelParams(
     interactions=2,
+    stem=16,
     width=32,
     ffn=32,
     heads=2,
@@ -69,7 +70,7 @@ def test_every_layer_predicts_masks_at_a_quarter_of_the_photo(patch_px: int, hei
 def test_every_parameter_takes_part() -> None:
     segmenter = tiny_segmenter().train()
     predictions = segmenter(torch.rand(2, 3, 64, 64))
-    logits = segmenter.cluster_logits(predictions[-1].queries)
+    logits = segmenter.query_logits(predictions[-1].queries)
     total = logits.square().sum() + sum(p.mask_logits.square().sum() + p.objectness.square().sum() for p in predictions)
     total.backward()
     idle = {name for name, parameter in segmenter.named_parameters() if parameter.grad is None}
@@ -112,4 +113,4 @@ def test_confidence_is_the_mean_probability_inside_the_mask() -> None:
 def test_more_interactions_than_blocks_are_refused() -> None:
     encoder = own_encoder(width=32, depth=1, heads=2, patch_px=8, image_px=64)
     with pytest.raises(ValueError, match=r"model.interactions: 2 is more than the encoder's 1 blocks"):
-        ViTAdapter(encoder, 2, 2, 2)
+        ViTAdapter(encoder, 2, 2, 2, 16)

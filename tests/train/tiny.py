@@ -18,6 +18,7 @@ from oapseg.shards.write import write_set
 SIZES: dict[str, dict[str, Any]] = {
     "model": {
         "interactions": 2,
+        "stem": 16,
         "width": 32,
         "ffn": 32,
         "heads": 2,
