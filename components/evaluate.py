@@ -13,7 +13,7 @@ from oapseg import storage
 from oapseg.checkpoint.export import load_model
 from oapseg.encode.load import load_folder
 from oapseg.evaluate.ground_truth import load_ground_truth
-from oapseg.evaluate.predict import choose_device, predict_generator, predict_model, write_results
+from oapseg.evaluate.predict import check_side, choose_device, predict_generator, predict_model, write_results
 from oapseg.evaluate.scores import SIZES, Labelled, Score, as_json, headlines, score_all
 from oapseg.params import Params, load_params
 from oapseg.pool import GENERATORS
@@ -41,6 +41,8 @@ def main(args: argparse.Namespace) -> None:
     device = choose_device(params.evaluate.device)
     segmenter = load_model(args.model, device)
     encoder = load_folder(args.encoder).to(device)
+    for each in (segmenter.backbone.encoder, encoder):
+        check_side(params.evaluate.image_px, each)
 
     def predict(shards: str, name: str) -> list[dict[str, Any]]:
         return _kept(args.out, name, predict_model(segmenter, Photos(load_manifest(shards)), params.evaluate))

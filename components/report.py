@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import track
 
 from oapseg import storage
@@ -33,9 +34,9 @@ def main(args: argparse.Namespace) -> None:
     params = load_params(args.params).report
     scores = read_scores(storage.read_json(args.evaluate / "scores.json"))
     histories = {name: read_history(getattr(args, name)) for name in ("pretrain", "finetune")}
+    rows = photo_rows(args.evaluate, args.shards, params.photos)
     for name, columns in histories.items():
         storage.write_text(args.out / f"{name}.csv", history_csv(columns))
-    rows = photo_rows(args.evaluate, args.shards, params.photos)
     storage.write_text(args.out / "index.html", render(TITLE, scores, histories, rows))
 
 
@@ -48,7 +49,9 @@ def photo_rows(evaluate: Path, shards: str, count: int) -> list[tuple[str, list[
     photos = Photos(load_manifest(shards))
     budget = int(MAX_PAGE_BYTES * PICTURE_SHARE / (PANELS * max(count, 1)))
     rows = []
-    for number in track(spread(count, len(truth["images"])), description="photos side by side"):
+    for number in track(
+        spread(count, len(truth["images"])), description="photos side by side", console=Console(stderr=True)
+    ):
         image = truth["images"][number]
         annotations, pooled, predicted = (each.get(image["id"], []) for each in (labels, generator, model))
         panels = side_by_side(photos[image["index"]].image, annotations, pooled, predicted, budget)

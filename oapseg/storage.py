@@ -43,29 +43,40 @@ def _bucket_and_key(url: str) -> tuple[str, str]:
     return parsed.netloc, parsed.path.lstrip("/")
 
 
+@contextlib.contextmanager
+def _s3(url: str) -> Iterator[tuple[Any, str, str]]:
+    """Client, bucket and key of a URL; what S3 or the way to it refuses is an `OSError` of one line."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, key = _bucket_and_key(url)
+    try:
+        yield _client(), bucket, key
+    except ClientError as error:
+        kind = FileNotFoundError if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404 else OSError
+        raise kind(f"{url}: {error}") from None
+    except (BotoCoreError, ValueError) as error:  # ValueError: an AWS_ENDPOINT_URL that is none
+        raise OSError(f"{url}: {error}") from None
+
+
 def exists(location: str | Path) -> bool:
     """Whether a file, folder or object is there."""
     if not is_url(location):
         return Path(location).exists()
-    from botocore.exceptions import ClientError
-
-    bucket, key = _bucket_and_key(str(location))
     try:
-        _client().head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-            return False
-        raise
+        with _s3(str(location)) as (client, bucket, key):
+            client.head_object(Bucket=bucket, Key=key)
+    except FileNotFoundError:
+        return False
     return True
 
 
 def read_bytes(location: str | Path, start: int = 0, length: int | None = None) -> bytes:
     """All of a file or object, or `length` bytes from `start`."""
     if is_url(location):
-        bucket, key = _bucket_and_key(str(location))
         end = "" if length is None else str(start + length - 1)
         span = {} if start == 0 and length is None else {"Range": f"bytes={start}-{end}"}
-        body: bytes = _client().get_object(Bucket=bucket, Key=key, **span)["Body"].read()
+        with _s3(str(location)) as (client, bucket, key):
+            body: bytes = client.get_object(Bucket=bucket, Key=key, **span)["Body"].read()
         return body
     with open(location, "rb") as file:
         file.seek(start)
@@ -83,8 +94,8 @@ def read_json(location: str | Path) -> Any:
 def write_bytes(location: str | Path, data: bytes) -> None:
     """Write whole or not at all: a reader sees the old content or the new, never a part."""
     if is_url(location):
-        bucket, key = _bucket_and_key(str(location))
-        _client().put_object(Bucket=bucket, Key=key, Body=data)
+        with _s3(str(location)) as (client, bucket, key):
+            client.put_object(Bucket=bucket, Key=key, Body=data)
         return
     with atomic_file(location) as file:
         file.write(data)

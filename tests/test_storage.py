@@ -9,6 +9,8 @@ import pytest
 
 from oapseg import storage
 
+NOWHERE = "http://127.0.0.1:9"  # the port that discards: nothing listens
+
 
 def write_half(path: Path) -> None:
     with storage.atomic_file(path) as file:
@@ -100,3 +102,30 @@ def test_a_file_that_is_no_json_is_named(content: bytes, tmp_path: Path) -> None
 def test_an_s3_url_without_a_bucket_says_how_to_write_one(url: str) -> None:
     with pytest.raises(ValueError, match=r"no bucket; write s3://bucket/key"):
         storage.read_bytes(url)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "s3://bucket/key: Unable to locate credentials"),
+        (
+            {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"},
+            "s3://bucket/key: Could not connect to the endpoint",
+        ),
+    ],
+)
+def test_an_s3_server_that_cannot_be_had_is_one_line(
+    environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage._client.cache_clear()
+    nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_ENDPOINT_URL": NOWHERE}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**nowhere, "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", **environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("oapseg.storage.S3_ATTEMPTS", 1)
+    try:
+        with pytest.raises(OSError, match=message):
+            storage.read_bytes("s3://bucket/key")
+    finally:
+        storage._client.cache_clear()

@@ -1,5 +1,6 @@
 """Where an encoder's weights come from, and the folder that holds them once they are found."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,10 @@ def load_folder(folder: str | Path) -> Encoder:
         if not storage.exists(storage.join(folder, name)):
             raise ValueError(f"encode.weights: {folder} has no {name}; it must be a folder that the step encoder wrote")
     config = storage.read_json(storage.join(folder, "config.json"))
-    encoder = Encoder(config["architecture"], tuple(config["mean"]), tuple(config["std"]))
+    try:
+        encoder = Encoder(config["architecture"], tuple(config["mean"]), tuple(config["std"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"encode.weights: {folder}/config.json is not of an encoder ({_one_line(error)})") from None
     try:
         weights = load(storage.read_bytes(storage.join(folder, "model.safetensors")))
         encoder.vit.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
@@ -81,7 +85,11 @@ def _load_timm(name: str, weights: str | None) -> Encoder:
             f"encode.weights: no file {weights}; set it to a weights file of {name}, or to null for the hub"
         )
     source = timm.models.get_pretrained_cfg(name)
-    encoder = Encoder({"timm": name}, tuple(source.mean), tuple(source.std))
+    try:
+        encoder = Encoder({"timm": name}, tuple(source.mean), tuple(source.std))
+    except TypeError:  # of a family that is built for one size of photos
+        raise ValueError(f"encode.name: {name} takes no photos of any size; allowed is a plain ViT of timm") from None
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; what comes of them is said below
     overlay = None if weights is None else {"file": weights, "hf_hub_id": None, "url": ""}
     try:
         trained = timm.create_model(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -32,6 +33,14 @@ def choose_device(device: Device) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def check_side(image_px: int, encoder: Encoder) -> None:
+    """Errors: `ValueError` where the side of section `evaluate` does not suit the encoder."""
+    if image_px % encoder.patch_px:
+        raise ValueError(
+            f"evaluate.image_px: {image_px} must be a multiple of the encoder's patch, {encoder.patch_px} px"
+        )
+
+
 def predict_model(segmenter: Segmenter, photos: Photos, params: EvaluateParams) -> Iterator[dict[str, Any]]:
     """COCO results of the model, photo by photo, best score first; the category is the cluster."""
     kind = segmenter.decoder.get_buffer("kind")
@@ -39,7 +48,11 @@ def predict_model(segmenter: Segmenter, photos: Photos, params: EvaluateParams) 
     def predict(images: list[Tensor]) -> list[Predicted]:
         with torch.autocast(kind.device.type, torch.bfloat16, enabled=params.precision == "bf16"):
             found = segmenter.predict(
-                images, image_px=params.image_px, max_masks=len(kind), mask_threshold=params.mask_threshold
+                images,
+                image_px=params.image_px,
+                max_masks=len(kind),
+                mask_threshold=params.mask_threshold,
+                decay_overlaps=params.decay_overlaps,
             )
         kept = [_best_of_each_kind(each.scores, each.kind, params.max_dets) for each in found]
         return [Predicted(*(field[best] for field in each)) for each, best in zip(found, kept, strict=True)]
@@ -95,7 +108,7 @@ def _predict(
     predict: Callable[[list[Tensor]], list[Predicted]], photos: Photos, batch: int, what: str
 ) -> Iterator[dict[str, Any]]:
     starts = range(0, len(photos), batch)
-    for start in track(starts, description=f"masks of the {what}"):
+    for start in track(starts, description=f"masks of the {what}", console=Console(stderr=True)):
         samples = [photos[index] for index in range(start, min(start + batch, len(photos)))]
         for sample, predicted in zip(samples, predict([sample.image for sample in samples]), strict=True):
             yield from coco_results(sample.labels["image_id"], Predicted(*(field.cpu() for field in predicted)))

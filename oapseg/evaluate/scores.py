@@ -17,6 +17,7 @@ HEADLINES = (
 )  # what `metrics.json` shows, with AR; the rest is in `scores.json`
 SIZES = ("_small", "_medium", "_large")  # endings of scores of one size
 MODEL_RULE = "objectness x mean mask probability inside the mask"
+DECAY_RULE = f"{MODEL_RULE}, less where a better mask of its kind overlaps (matrix NMS, linear)"
 EQUAL_RULE = "ones: every mask 1.0, ties in the generator's order"
 OWN_RULE = "the generator's own"
 
@@ -60,12 +61,13 @@ def score_all(
     before = instances.score_class_agnostic(val.truth, generator, resamples, params.max_dets)
     after = instances.score_class_agnostic(val.truth, val.model, resamples, params.max_dets)
     rule = EQUAL_RULE if all(mask["score"] == 1 for mask in generator) else OWN_RULE
+    own_rule = DECAY_RULE if params.decay_overlaps else MODEL_RULE
     said: dict[str, Any] = {"protocol": instances.protocol(params.max_dets), "split": val.split, "images": images}
     paired = {name: gain(after[name], before[name]) for name in after}
     pooled = {"generator": params.generator, "score_rule": rule}
     scores = _records("generator", before, said | pooled)
-    scores |= _records("model", after, said | {"score_rule": MODEL_RULE})
-    scores |= _records("gain", paired, said | pooled | {"score_rule": f"model: {MODEL_RULE}; generator: {rule}"})
+    scores |= _records("model", after, said | {"score_rule": own_rule})
+    scores |= _records("gain", paired, said | pooled | {"score_rule": f"model: {own_rule}; generator: {rule}"})
     if not val.truth["categories"]:
         return scores
     mapping = class_aware.fit_mapping(
@@ -74,7 +76,7 @@ def score_all(
     classes = class_aware.score_class_aware(val.truth, val.model, mapping, resamples, params.max_dets)
     said |= {
         "protocol": class_aware.protocol(params.max_dets),
-        "score_rule": MODEL_RULE,
+        "score_rule": own_rule,
         "mapping": params.mapping,
         "fit_on": fit.split,
         "mapped_clusters": len(mapping),
@@ -101,9 +103,12 @@ def as_json(scores: dict[str, Score]) -> dict[str, dict[str, Any]]:
     }
 
 
-def read_scores(values: dict[str, dict[str, Any]]) -> dict[str, Score]:
-    """What `as_json` made, as scores again."""
-    return {name: Score(**{"low": None, "high": None, **value}) for name, value in values.items()}
+def read_scores(values: dict[str, Any]) -> dict[str, Score]:
+    """What `as_json` made, as scores again. Errors: `ValueError` where they are of another make."""
+    try:
+        return {name: Score(**{"low": None, "high": None, **value}) for name, value in values.items()}
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"scores.json: not as the step evaluate writes it ({error})") from None
 
 
 def _records(group: str, measured: dict[str, Measured], said: dict[str, Any]) -> dict[str, Score]:

@@ -82,6 +82,7 @@ def _client(tracking_uri: str) -> "MlflowClient":
     """MLflow's client, its telemetry off: users did not ask for it."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # half a minute where no server answers, not minutes
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)

@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 from PIL import Image
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from oapseg import storage
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.load import load_encoder
-from oapseg.evaluate.predict import KIND_NAMES, choose_device, write_results
+from oapseg.evaluate.predict import KIND_NAMES, check_side, choose_device, write_results
 from oapseg.masks import INSTANCE, SEMANTIC, Masks, boxes_xyxy, mask_to_rle, resize
 from oapseg.params import EvaluateParams, load_params
 from oapseg.pool import GENERATORS
@@ -68,6 +69,7 @@ def main(args: argparse.Namespace) -> None:
     if name not in GENERATORS:
         raise ValueError(f"evaluate.generator: no generator {name!r}; allowed are {', '.join(GENERATORS)}")
     encoder = load_encoder(params.encode).to(choose_device(params.evaluate.device))
+    check_side(params.evaluate.image_px, encoder)
     generator = GENERATORS[name](**params.pool[name])
     pooled = pool_photos(args.photos, found, encoder, generator, params.evaluate, params.shards.max_pixels)
     write_results(args.out / "masks.json", write_pictures(pooled, found, args.out))
@@ -98,7 +100,8 @@ def pool_photos(
 
     Errors: `ValueError` where not one photo can be read.
     """
-    for start in track(range(0, len(found.names), params.batch), description="masks"):
+    starts = range(0, len(found.names), params.batch)
+    for start in track(starts, description="masks", console=Console(stderr=True)):
         images = {}
         for number, name in enumerate(found.names[start : start + params.batch], start):
             try:

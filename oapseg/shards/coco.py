@@ -1,6 +1,8 @@
 """COCO's layout: photos of a split, with instances, panoptic segments, both or neither."""
 
+import contextlib
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +29,30 @@ def list_coco(folder: Path, split: str) -> Listing:
     exact = annotations / f"instances_{split}.json"
     for path in [exact, *sorted(annotations.glob(f"instances_{split}_*.json"))]:
         if path.exists():
-            _add_instances(path, labels, categories)
+            with _naming(path):
+                _add_instances(path, labels, categories)
     panoptic = annotations / f"panoptic_{split}.json"
     if panoptic.exists():
         beside = [path / panoptic.stem for path in (annotations, folder)]
         png_folder = next((path for path in beside if path.is_dir()), beside[0])
-        pngs = _add_panoptic(panoptic, existing_folder(png_folder), labels, categories)
+        with _naming(panoptic):
+            pngs = _add_panoptic(panoptic, existing_folder(png_folder), labels, categories)
     names = photo_names(photos)
     items = [Item(name, str(photos / name), None, labels.get(name, {}), pngs.get(name)) for name in names]
     absent = len(labels.keys() - set(names))
     description = f"COCO split {split}" + (f", {absent} labelled photos absent" if absent else "")
     return Listing("coco", description, items, tuple(categories[key] for key in sorted(categories)))
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What a file lacks of COCO's layout becomes a line that names the file."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{path}: not a COCO annotation file, {error} is missing in a part of it") from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a COCO annotation file ({error})") from None
 
 
 def _add_instances(path: Path, labels: dict[str, dict[str, Any]], categories: dict[int, dict[str, Any]]) -> None:

@@ -40,6 +40,8 @@ def pack(item: Item, kind: str, image_id: int, max_pixels: int) -> Packed:
             labels["panoptic"] = _panoptic(labels["panoptic"], Path(item.panoptic_png), image.size)
     except BrokenPhoto as error:
         return Packed(item.name, broken=str(error))
+    except KeyError as error:
+        return Packed(item.name, broken=f"labels without {error}")
     except OSError as error:
         return Packed(item.name, broken=f"cannot be read ({error.strerror or type(error).__name__})")
     jpg = data if image.format in ("JPEG", "MPO") else _jpeg(image)
@@ -74,17 +76,21 @@ def _instances(annotations: list[dict[str, Any]], height: int, width: int) -> li
 
 def _rle(segmentation: Any, height: int, width: int) -> dict[str, Any] | None:
     """Polygons, a plain run-length list or a compressed one, as a compressed one with text."""
-    if isinstance(segmentation, dict):
-        if list(segmentation["size"]) != [height, width]:
-            raise BrokenPhoto("size differs from its labels")
-        rle = segmentation
-        if isinstance(rle["counts"], list):
-            rle = coco_mask.frPyObjects(rle, height, width)
-    else:
-        polygons = [polygon for polygon in segmentation or [] if len(polygon) >= 6]
-        if not polygons:
-            return None
-        rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    if isinstance(segmentation, dict) and list(segmentation.get("size", [])) != [height, width]:
+        raise BrokenPhoto("size differs from its labels")
+    try:
+        if isinstance(segmentation, dict):
+            rle = segmentation
+            if isinstance(rle["counts"], list):
+                rle = coco_mask.frPyObjects(rle, height, width)
+            coco_mask.decode(rle)  # refuses runs beyond the photo
+        else:
+            polygons = [polygon for polygon in segmentation or [] if len(polygon) >= 6]
+            if not polygons:
+                return None
+            rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    except (KeyError, TypeError, ValueError):
+        raise BrokenPhoto("damaged labels") from None
     return _text(rle)
 
 

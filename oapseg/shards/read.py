@@ -50,18 +50,28 @@ class Photos(Dataset[Sample]):
         data = storage.read_bytes(self.urls[self.shard[index]], start, end - start)
         photo = data[jpg_start - start : jpg_start - start + jpg_length]
         labels = data[json_start - start : json_start - start + json_length]
-        return Sample(self.keys[index].decode(), decode(photo), json.loads(labels))
+        key = self.keys[index].decode()
+        try:
+            return Sample(key, decode(photo), json.loads(labels))
+        except ValueError as error:  # a broken photo among them; every photo was whole when the shard was written
+            raise ValueError(f"{self.urls[self.shard[index]]}: sample {key} was damaged since ({error})") from None
 
 
-class _Drawn(Dataset[Item], Generic[Item]):
-    """What a ticket stands for, transformed where it is read: in the worker."""
+class _Drawn(Dataset[Item | Exception], Generic[Item]):
+    """What a ticket stands for, transformed where it is read: in the worker.
+
+    An error comes back as such: raised in a worker, torch would make its whole traceback the message.
+    """
 
     def __init__(self, photos: Sequence[Photos], transform: Callable[[Sample, Ticket], Item]) -> None:
         self.photos = photos
         self.transform = transform
 
-    def __getitem__(self, ticket: Ticket) -> Item:
-        return self.transform(self.photos[ticket.set][ticket.index], ticket)
+    def __getitem__(self, ticket: Ticket) -> Item | Exception:
+        try:
+            return self.transform(self.photos[ticket.set][ticket.index], ticket)
+        except (ValueError, OSError) as error:
+            return error
 
 
 class _Batches:
@@ -83,14 +93,14 @@ def loader(
     *,
     batch: int,
     workers: int,
-) -> DataLoader[Item]:
+) -> Iterator[list[Item]]:
     """Endless batches (lists) of `transform(sample, ticket)`, in the stream's order whatever the number of workers.
 
     The stream runs ahead of what is consumed: after n batches of every rank, resume from `{"draw": n * batch * world}`
     past the draw begun with. A transform that rolls dice seeds them from its ticket, and can be pickled, since workers
     are spawned (a fork of a process that holds CUDA or threads is not safe).
     """
-    return DataLoader(
+    batches: DataLoader[Item | Exception] = DataLoader(
         _Drawn(photos, transform),
         batch_sampler=_Batches(stream, batch),
         num_workers=workers,
@@ -98,6 +108,11 @@ def loader(
         generator=torch.Generator().manual_seed(0),  # the loader draws a number of its own: not from the global state
         multiprocessing_context="spawn" if workers else None,
     )
+    for items in batches:
+        for item in items:
+            if isinstance(item, Exception):
+                raise item
+        yield items
 
 
 def _as_list(items: list[Item]) -> list[Item]:

@@ -71,3 +71,16 @@ def test_a_damaged_weights_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"not tensors")
     with pytest.raises(ValueError, match=r"model.safetensors does not fit"):
         load_folder(tmp_path)
+
+
+def test_a_folder_of_another_make_is_refused(tmp_path: Path) -> None:
+    save_folder(own_encoder(width=32, depth=1, heads=2, patch_px=8, image_px=64), tmp_path, notes={})
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config.json is not of an encoder \(KeyError: 'architecture'\)"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["resnet18.a1_in1k", "swin_tiny_patch4_window7_224.ms_in1k"])
+def test_a_network_that_is_no_plain_vit_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"allowed is a plain ViT of timm"):
+        load_encoder(EncodeParams(name=name, weights=None))

@@ -81,7 +81,7 @@ def params_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw = yaml.safe_load(default_params_path().read_text())
     small = {"interactions": 1, "width": 16, "ffn": 16, "heads": 2, "points": 2, "pixel_layers": 1, "decoder_layers": 1}
     queries = {"queries_instance": 5, "queries_semantic": 3, "clusters": 4, "head_hidden": 8, "bottleneck": 8}
-    raw["model"] = small | queries
+    raw["model"] |= small | queries | {"stem": 16}
     raw["evaluate"] |= {
         "image_px": 64,
         "batch": 2,

@@ -104,6 +104,11 @@ def test_scores_survive_json_and_the_headlines_are_few(
     assert set(shown["model"]) == {"mask_AP", "mask_AP50", "mask_AR100", "box_AP", "box_AP50", "box_AR100"}
 
 
+def test_scores_of_another_make_are_one_line() -> None:
+    with pytest.raises(ValueError, match=r"scores.json: not as the step evaluate writes it"):
+        read_scores({"model.mask_AP50": 3})
+
+
 def test_a_size_that_no_annotation_has_is_absent(
     truth: Truth, model: Results, generator: Results, params: EvaluateParams
 ) -> None:

@@ -127,6 +127,22 @@ def test_a_split_that_is_not_there_names_those_that_are(coco):
         list_source(Source(kind="coco", path=".", split="train"), str(coco))
 
 
+def test_damaged_run_lengths_break_the_photo(coco):
+    text = annotations([1], [instance(1, {"size": [32, 48], "counts": "!!"})])
+    (coco / "annotations/instances_val.json").write_text(text)
+    with pytest.raises(ValueError, match=r"1.jpg \(damaged labels\)"):
+        samples_of(coco, kind="coco", path=".", split="val")
+
+
+@pytest.mark.parametrize(("listed", "lacking"), [("images", "file_name"), ("annotations", "image_id")])
+def test_an_annotation_file_with_a_part_missing_is_said_in_a_line(coco, listed, lacking):
+    raw = json.loads((coco / "annotations/instances_val.json").read_text())
+    del raw[listed][0][lacking]
+    (coco / "annotations/instances_val.json").write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=rf"instances_val.json: not a COCO annotation file, '{lacking}' is missing"):
+        list_source(Source(kind="coco", path=".", split="val"), str(coco))
+
+
 def test_an_annotation_file_of_another_kind_is_said_in_a_line(coco):
     (coco / "annotations/instances_val.json").write_text('{"images": []}')
     with pytest.raises(ValueError, match="not a COCO annotation file, has no annotations, categories"):

@@ -177,6 +177,15 @@ def test_the_loader_follows_the_stream_whatever_the_number_of_workers(photos, tm
     assert found == [(f"{ticket.index:09d}", ticket.draw) for ticket in islice(stream(), 21)]
 
 
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_shard_damaged_after_it_was_written_is_one_line_from_any_process(photos, tmp_path, workers):
+    manifest = write_shards([listing(photos)], tmp_path / "out")
+    (tmp_path / "out" / manifest.shards[0].url).write_bytes(b"")
+    stream = Stream([manifest.shard_sizes], [1.0], seed=0, rank=0, world=1, shuffle=False, group=1)
+    with pytest.raises(ValueError, match=r"shard-000000.tar: sample 000000000 was damaged since \(empty file\)$"):
+        next(loader([Photos(manifest)], stream, key_and_draw, batch=2, workers=workers))
+
+
 def test_the_loader_leaves_the_global_dice_alone(photos, tmp_path):
     manifest = write_shards([listing(photos)], tmp_path / "out")
     stream = Stream([manifest.shard_sizes], [1.0], seed=0, rank=0, world=1, shuffle=False, group=1)
