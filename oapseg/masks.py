@@ -62,6 +62,23 @@ def iou(a: Bool[Tensor, "S h w"], b: Bool[Tensor, "T h w"]) -> Float[Tensor, "S 
     return shared / union.clamp(min=1)
 
 
+def overlap_decay(masks: Bool[Tensor, "S h w"], scores: Float[Tensor, " S"]) -> Float[Tensor, " S"]:
+    """How much each mask's score should count, in [0, 1], given better-scored masks that it overlaps.
+
+    Matrix NMS with the linear kernel (SOLOv2, Eq. 3 and 4): a copy of a better mask comes to 0, a mask apart from all
+    others stays at 1, and one whose rival is itself suppressed gets its due. Nothing is dropped, so recall stays.
+    """
+    if masks.shape[0] == 0:
+        return scores.clone()
+    order = scores.argsort(descending=True, stable=True)
+    overlap = iou(masks[order], masks[order]).triu(1)
+    worst = overlap.amax(0)
+    decay = ((1 - overlap) / (1 - worst).clamp(min=1e-6)[:, None]).clamp(max=1)
+    decayed = torch.empty_like(scores)
+    decayed[order] = decay.amin(0).to(scores.dtype)
+    return decayed
+
+
 def boxes_xyxy(masks: Bool[Tensor, "S h w"]) -> Int[Tensor, "S 4"]:
     """Tight boxes in cells, right and bottom exclusive; zeros for an empty mask."""
     rows, columns = masks.any(2), masks.any(1)

@@ -222,6 +222,7 @@ class EvaluateParams(Section):
     precision: Precision
     max_dets: Count
     mask_threshold: Share
+    decay_overlaps: bool
     mapping: Literal["votes", "hungarian", "hungarian+votes"]
     fit_on: Literal["val", "train"]
     vote_score: Share

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from oapseg.masks import Masks, area, boxes_xyxy, empty_masks, iou, mask_to_rle, resize, rle_to_mask
+from oapseg.masks import Masks, area, boxes_xyxy, empty_masks, iou, mask_to_rle, overlap_decay, resize, rle_to_mask
 
 grids = arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))).map(torch.from_numpy)
 stacks = st.tuples(st.integers(0, 4), st.integers(1, 6), st.integers(1, 6)).flatmap(
@@ -104,3 +104,16 @@ def test_no_mask_at_all_has_the_shapes_of_its_grid() -> None:
     assert resize(none.masks, 8, 8).shape == (0, 8, 8)
     assert boxes_xyxy(none.masks).shape == (0, 4)
     assert iou(none.masks, none.masks).shape == (0, 0)
+
+
+def test_a_copy_of_a_better_mask_decays_to_nothing_and_a_mask_apart_stays() -> None:
+    masks = torch.zeros(3, 4, 4, dtype=torch.bool)
+    masks[:2, :2] = True
+    masks[2, 3] = True
+    assert overlap_decay(masks, torch.tensor([0.5, 0.9, 0.1])).tolist() == [0.0, 1.0, 1.0]
+
+
+def test_decay_of_a_pair_is_what_its_overlap_leaves() -> None:
+    masks = torch.zeros(2, 1, 4, dtype=torch.bool)
+    masks[0, 0, :3] = masks[1, 0, 1:] = True
+    assert torch.allclose(overlap_decay(masks, torch.tensor([0.9, 0.8])), torch.tensor([1.0, 0.5]))

@@ -95,7 +95,7 @@ def test_an_empty_mask_attends_everywhere_and_another_only_to_itself() -> None:
 
 def test_predicted_masks_have_the_photos_own_size_best_first() -> None:
     photos = [torch.randint(0, 256, size, dtype=torch.uint8) for size in ((50, 70, 3), (90, 40, 3))]
-    found = tiny_segmenter().predict(photos, image_px=64, max_masks=5, mask_threshold=0.5)
+    found = tiny_segmenter().predict(photos, image_px=64, max_masks=5, mask_threshold=0.5, decay_overlaps=True)
     for photo, predicted in zip(photos, found, strict=True):
         assert predicted.masks.shape[1:] == photo.shape[:2]
         assert predicted.masks.shape[0] <= 5
