@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class ProjectionHead(nn.Module):
     """DINO's head (section 5.1): 3-layer MLP with GELU, bottleneck, L2, weight-normed linear layer to K prototypes.
 
-    The norm of the last layer's rows is 1 and is not learned, so its weight is normalised where it is used. Weights start
-    at 1/sqrt(fan-in), which is DINO's 0.02 at its hidden width of 2048 and keeps signals alive at smaller ones.
+    The norm of the last layer's rows is 1 and is not learned, so its weight is normalised where it is used. Weights
+    start at 1/sqrt(fan-in), which is DINO's 0.02 at its hidden width of 2048 and keeps signals alive at smaller ones.
     """
 
     def __init__(self, channels: int, hidden: int, bottleneck: int, prototypes: int) -> None:
