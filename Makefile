@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(RUN):$(PATH)
 
 repro: setup
 	dvc repro
-	@echo "report: work/report/report.html    registered: work/register/version.json"
+	@echo "report: work/report/index.html    registered: work/register/version.json"
 
 test: setup
 	ruff format --check .

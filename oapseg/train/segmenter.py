@@ -123,10 +123,20 @@ class SegmenterTraining:
         return State(step, dict(self.teacher.state_dict()), tensors, {"draw": step * self.params.batch})
 
     def begin_from(self, state: State) -> None:
-        """Take over what an earlier training learned, with a fresh optimizer and fresh schedules."""
-        self.student.load_state_dict(without_prefix("student", state.tensors))
-        self.teacher.load_state_dict(state.model)
-        self.centre.load_state_dict(without_prefix("centre", state.tensors))
+        """Take over what an earlier training learned, with a fresh optimizer and fresh schedules.
+
+        Errors: `ValueError` where it was of another size.
+        """
+        try:
+            self.student.load_state_dict(without_prefix("student", state.tensors))
+            self.teacher.load_state_dict(state.model)
+            self.centre.load_state_dict(without_prefix("centre", state.tensors))
+        except RuntimeError as error:
+            first = str(error).split(":", 1)[-1].split("\n\t")[1:2]
+            raise ValueError(
+                f"{self.name}: the checkpoint does not fit section `model` or the encoder ({''.join(first)}); "
+                "restore the sizes it was trained with, or pretrain again"
+            ) from None
 
     def restore(self, state: State) -> None:
         self.begin_from(state)
