@@ -1,11 +1,14 @@
 """One self-contained HTML page of the run, and the training histories as tables for `dvc plots`."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from oapseg import storage
 from oapseg.evaluate.scores import read_scores
@@ -40,23 +43,37 @@ def main(args: argparse.Namespace) -> None:
     storage.write_text(args.out / "index.html", render(TITLE, scores, histories, rows))
 
 
+class Scored(NamedTuple):
+    """A photo that was scored, with its instances: annotated, pooled by the generator, predicted by the model."""
+
+    name: str
+    image: UInt8[Tensor, "H W 3"]
+    annotations: list[dict[str, Any]]
+    generator: list[dict[str, Any]]
+    model: list[dict[str, Any]]
+
+
 def photo_rows(evaluate: Path, shards: str, count: int) -> list[tuple[str, list[Panel]]]:
     """The pictures of `count` labelled photos spread over the set, by the photo's name."""
+    budget = int(MAX_PAGE_BYTES * PICTURE_SHARE / (PANELS * max(count, 1)))
+    return [
+        (photo.name, side_by_side(photo.image, photo.annotations, photo.generator, photo.model, budget))
+        for photo in scored_photos(evaluate, shards, count)
+    ]
+
+
+def scored_photos(evaluate: Path, shards: str, count: int) -> Iterator[Scored]:
+    """`count` labelled photos spread over the set, from what the step evaluate wrote."""
     truth = storage.read_json(evaluate / "ground_truth.json")
     labels = _by_photo(truth["annotations"])
     generator = _by_photo(storage.read_json(evaluate / "predictions" / "generator.json"))
     model = _by_photo(storage.read_json(evaluate / "predictions" / "model.json"))
     photos = Photos(load_manifest(shards))
-    budget = int(MAX_PAGE_BYTES * PICTURE_SHARE / (PANELS * max(count, 1)))
-    rows = []
-    for number in track(
-        spread(count, len(truth["images"])), description="photos side by side", console=Console(stderr=True)
-    ):
+    numbers = spread(count, len(truth["images"]))
+    for number in track(numbers, description="photos side by side", console=Console(stderr=True)):
         image = truth["images"][number]
-        annotations, pooled, predicted = (each.get(image["id"], []) for each in (labels, generator, model))
-        panels = side_by_side(photos[image["index"]].image, annotations, pooled, predicted, budget)
-        rows.append((image["file_name"], panels))
-    return rows
+        found = (each.get(image["id"], []) for each in (labels, generator, model))
+        yield Scored(image["file_name"], photos[image["index"]].image, *found)
 
 
 def _by_photo(results: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:

@@ -34,19 +34,30 @@ def side_by_side(
     model: list[dict[str, Any]],
     max_bytes: int,
 ) -> list[Panel]:
-    """Four pictures: annotations; the generator's best mask for each; the model's; the model's masks as it ranks them.
+    """The four `pictures` as JPEG, none larger than `max_bytes`."""
+    drawn = pictures(image, annotations, generator, model)
+    return [Panel(_jpeg(picture, max_bytes), mean_iou) for picture, mean_iou in drawn]
 
-    One annotation has one colour in the first three. No picture is larger than `max_bytes`.
+
+def pictures(
+    image: UInt8[Tensor, "H W 3"],
+    annotations: list[dict[str, Any]],
+    generator: list[dict[str, Any]],
+    model: list[dict[str, Any]],
+) -> list[tuple[UInt8[Tensor, "H W 3"], float | None]]:
+    """Annotations; the generator's best mask for each; the model's; the model's masks as it ranks them.
+
+    One annotation has one colour in the first three. Beside the second and third, their mean IoU with the annotations.
     """
     size = (image.shape[0], image.shape[1])
     truth = _masks([each for each in annotations if not each["iscrowd"]], size)
-    panels = [Panel(_jpeg(overlay(image, truth), max_bytes), None)]
+    drawn: list[tuple[Tensor, float | None]] = [(overlay(image, truth), None)]
     for results in (generator, model):
         masks, overlaps = best_for_each(truth, _masks(results, size))
         mean = float(overlaps.mean()) if len(overlaps) else None
-        panels.append(Panel(_jpeg(overlay(image, masks), max_bytes), mean))
+        drawn.append((overlay(image, masks), mean))
     ranked = ranked_apart(_masks(sorted(model, key=lambda each: -each["score"]), size))
-    return [*panels, Panel(_jpeg(overlay(image, ranked), max_bytes), None)]
+    return [*drawn, (overlay(image, ranked), None)]
 
 
 def best_for_each(
