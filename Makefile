@@ -38,4 +38,4 @@ bench: setup
 	for file in benchmarks/*.py; do python $$file || exit 1; done
 
 clean:
-	rm -rf work data mlruns mlflow.db
+	rm -rf work data mlruns mlartifacts mlflow.db
