@@ -12,6 +12,7 @@ from torch import Tensor
 from oapseg import storage
 
 PREFIX = "step-"
+PARTIAL = ".partial"
 KEPT = 2
 
 
@@ -28,11 +29,13 @@ class State:
 def save_checkpoint(folder: Path, state: State, params_yaml: str) -> Path:
     """Write `folder/step-N` beside older ones, then drop all but the newest two.
 
-    A kill at any moment leaves the older ones whole: the new folder is written under another name and renamed.
+    A kill at any moment leaves the older ones whole: the new folder is written under another name and renamed. What a
+    kill left half-written is cleared away here.
     """
     final = folder / f"{PREFIX}{state.step:09d}"
-    partial = folder / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    for unfinished in folder.glob(f".*{PARTIAL}"):
+        shutil.rmtree(unfinished)
+    partial = folder / f".{final.name}{PARTIAL}"
     partial.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in state.model.items()}, partial / "model.safetensors")
     save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / "state.safetensors")

@@ -35,6 +35,14 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000000002", "step-000000030"]
 
 
+def test_what_a_kill_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".step-000000001.partial").mkdir()
+    (tmp_path / ".step-000000001.partial" / "model.safetensors").write_bytes(b"half")
+    assert latest_checkpoint(tmp_path) is None
+    save_checkpoint(tmp_path, _state(2), "")
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000002"]
+
+
 @pytest.mark.parametrize("harm", ["change", "cut", "remove", "unfinished"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, harm: str) -> None:
     good, bad = save_checkpoint(tmp_path, _state(1), ""), save_checkpoint(tmp_path, _state(2), "")
