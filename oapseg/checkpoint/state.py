@@ -71,7 +71,11 @@ def damage(path: Path) -> str | None:
     manifest = path / "sha256.json"
     if not manifest.is_file():
         return f"{path}: no sha256.json"
-    for name, digest in storage.read_json(manifest).items():
+    try:
+        hashes = storage.read_json(manifest)
+    except ValueError as error:
+        return str(error)
+    for name, digest in hashes.items():
         if not (path / name).is_file():
             return f"{path}: {name} is missing"
         if storage.sha256(path / name) != digest:

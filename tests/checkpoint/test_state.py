@@ -43,7 +43,7 @@ def test_what_a_kill_left_half_written_is_cleared_away(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000002"]
 
 
-@pytest.mark.parametrize("harm", ["change", "cut", "remove", "unfinished"])
+@pytest.mark.parametrize("harm", ["change", "cut", "remove", "hashes", "unfinished"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, harm: str) -> None:
     good, bad = save_checkpoint(tmp_path, _state(1), ""), save_checkpoint(tmp_path, _state(2), "")
     file = bad / "state.safetensors"
@@ -55,6 +55,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
         file.write_bytes(file.read_bytes()[:-4])
     elif harm == "remove":
         file.unlink()
+    elif harm == "hashes":
+        (bad / "sha256.json").write_text('{"model')
     else:
         (bad / "sha256.json").unlink()
     assert latest_checkpoint(tmp_path) == good
