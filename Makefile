@@ -6,6 +6,8 @@ RUN := $(VENV)/bin
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
+# Threads that wait must not spin: beside any other busy process that costs tens of seconds a step (measured).
+export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(RUN):$(PATH)
 
 .PHONY: repro test setup lock bench clean
