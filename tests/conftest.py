@@ -11,6 +11,14 @@ install_import_hook("oapseg", "beartype.beartype")
 torch.set_num_threads(1)  # workers of pytest-xdist share the cores; two thread pools on one core starve each other
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need an accelerator are skipped where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu") is not None:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real photos with labels, `OAPSEG_DATA` or `../shared/data`; tests skip without it."""
