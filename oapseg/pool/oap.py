@@ -57,10 +57,9 @@ class OAP(Generator):
     or to the last level; `layers` has the regions of every level, semantic ones too. A region's features depend on the
     region alone (Eq. 6), so nothing is lost with the copies. Scores are 1: the method has none.
 
-    `vote` is `mean` by default: on the 206 photos of COCO's `instances_val2017.json` in hand, at 224 px with the starter
-    encoder and the thresholds of `params.yaml`, class-agnostic masks have AP 0.16, AP50 0.52, AR100 4.06 by `mean`, and
-    0.15, 0.49, 4.06 by `sum` (percent; `benchmarks/encoder.py`). With the paper's thresholds and phi of 5: 0.08, 0.32,
-    2.51 and 0.08, 0.33, 2.53.
+    `vote` is `mean` by default: on 206 photos of COCO val2017, at 224 px with the starter encoder and the thresholds of
+    `params.yaml`, class-agnostic masks have AP 0.16, AP50 0.52, AR100 4.06 by `mean`, and 0.15, 0.49, 4.06 by `sum`
+    (percent; `benchmarks/encoder.py`). With the paper's thresholds and phi of 5: 0.08, 0.32, 2.51 and 0.08, 0.33, 2.53.
 
     Departs from the paper, where it contradicts itself: Alg. 1, l. 11 appends M^t and V^t, from before the merge; here
     M^(t+1) and V^(t+1). For Eq. 5 see `graph.contract_edges`.
