@@ -16,7 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oapseg import storage
-from oapseg.checkpoint.state import State, latest_checkpoint, load_checkpoint, save_checkpoint
+from oapseg.checkpoint.state import (
+    State,
+    damage,
+    latest_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from oapseg.train.distributed import Placement
 
 CONSOLE = Console(stderr=True)
@@ -96,6 +103,10 @@ def fit(task: Task, run: Run) -> Path:
 def _resume(task: Task, run: Run) -> int:
     """Bring the task to its newest checkpoint, and the history to the same step; the step to go on with."""
     checkpoint = latest_checkpoint(run.checkpoints)
+    for newer in reversed(list_checkpoints(run.checkpoints)):
+        if newer == checkpoint:
+            break
+        CONSOLE.print(f"{task.name}: passed over a damaged checkpoint: {damage(newer)}")
     state = None if checkpoint is None else load_checkpoint(checkpoint)
     if state is not None and state.values["fingerprint"] != run.fingerprint:
         CONSOLE.print(f"{task.name}: {checkpoint} is of other parameters or data; training starts anew")

@@ -30,10 +30,10 @@ def pretrain(params: Params, params_yaml: str, manifest: Manifest, encoder_folde
     """Train a segmenter from an encoder; the model folder below `out` is returned."""
     settings = params.pretrain
     placement = place(settings.device, settings.precision)
+    task = _segmenter_task("pretrain", params, settings, [(manifest, 1.0)], encoder_folder, placement)
     fingerprint = fingerprint_of(
         [params.pool.oap, params.model, settings], [params.seed], [manifest], [encoder_folder / "model.safetensors"]
     )
-    task = _segmenter_task("pretrain", params, settings, [(manifest, 1.0)], encoder_folder, placement)
     return _train(task, params, _run(settings, out, params_yaml, fingerprint))
 
 

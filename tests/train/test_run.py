@@ -145,6 +145,19 @@ def test_other_parameters_start_anew(
     assert first != second == _pretrain(changed, shards, encoder, tmp_path / "b")
 
 
+def test_a_damaged_checkpoint_is_passed_over_aloud(
+    shards: Manifest, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = tiny_params(pretrain={"steps": 2})
+    straight = _pretrain(params, shards, encoder, tmp_path)
+    final = latest_checkpoint(tmp_path / "checkpoints")
+    assert final is not None
+    (final / "state.json").write_text("{}")
+    assert _pretrain(params, shards, encoder, tmp_path) == straight
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "passed over a damaged checkpoint" in said
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(
     shards: Manifest, encoder: Path, tmp_path: Path
 ) -> None:
