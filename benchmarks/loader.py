@@ -102,7 +102,7 @@ def measure(folder: str | None) -> Table:
             table.add_column(heading, justify="right")
         for workers in WORKERS:
             bare = bare_decoding(manifest)
-            ours = our_loader(manifest, workers, params.shards.shuffle_shards)
+            ours = our_loader(manifest, workers, params.pretrain.shuffle_shards)
             table.add_row(f"{workers} workers", f"{ours:.0f}", f"{bare:.0f}", f"{ours / bare:.2f}")
     return table
 
