@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
     segmenter = load_model(args.model, device)
     encoder = load_folder(args.encoder).to(device)
     for each in (segmenter.backbone.encoder, encoder):
-        check_side(params.evaluate.image_px, each)
+        check_side(params.evaluate, each)
 
     def predict(shards: str, name: str) -> list[dict[str, Any]]:
         return _kept(args.out, name, predict_model(segmenter, Photos(load_manifest(shards)), params.evaluate))

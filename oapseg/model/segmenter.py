@@ -1,5 +1,6 @@
 """The whole segmenter, and its use: photos in, scored masks out."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -8,14 +9,16 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from oapseg.encode.encoder import Encoder, square
-from oapseg.masks import INSTANCE, SEMANTIC, overlap_decay
+from oapseg.masks import INSTANCE, SEMANTIC, best_of_each_kind, overlap_decay
 from oapseg.model.adapter import ViTAdapter
 from oapseg.model.heads import ProjectionHead
 from oapseg.model.mask_decoder import MaskDecoder, Prediction
 from oapseg.model.pixel_decoder import PixelDecoder
+from oapseg.model.windows import Box, cut_off, paste, window_boxes
 from oapseg.params import ModelParams
 
 MIN_MASK_PIXELS = 1  # an empty mask is no mask
+PARTIAL = 0.3  # share of its score that a mask keeps which a window cuts off
 
 
 class Predicted(NamedTuple):
@@ -25,6 +28,35 @@ class Predicted(NamedTuple):
     scores: Float[Tensor, " S"]  # objectness times mean probability inside the mask
     clusters: Int[Tensor, " S"]  # arg max of the head
     kind: Int[Tensor, " S"]  # 0 instance, 1 semantic
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model is used on a photo.
+
+    It sees the photo whole, as it saw it as a teacher, and in `windows` x `windows` overlapping parts, about as large
+    as the views it learned from: a photo holds more and smaller things than one view does. With `decay_overlaps` a mask
+    that a better one of its kind covers ranks lower (matrix NMS). `max_masks` is of each kind.
+
+    Departs from the paper, which says nothing of scores and looks once. On the embedded sample, after 360 steps, matrix
+    NMS tripled AP50 (3.0 to 8.8), and windows of 160 px raised AP50 from 10.1 to 12.5 and AR100 from 21.6 to 29.3.
+    """
+
+    image_px: int
+    windows: int
+    window_px: int
+    max_masks: int
+    mask_threshold: float
+    decay_overlaps: bool
+
+
+class _Seen(NamedTuple):
+    """Queries of one photo, from one view or several, on one canvas."""
+
+    logits: Float[Tensor, "Q h w"]
+    scores: Float[Tensor, " Q"]
+    clusters: Int[Tensor, " Q"]
+    kind: Int[Tensor, " Q"]
 
 
 class Segmenter(nn.Module):
@@ -60,42 +92,63 @@ class Segmenter(nn.Module):
         return self.head(features * features.shape[-1] ** 0.5)
 
     @torch.no_grad()
-    def predict(
-        self,
-        images: list[UInt8[Tensor, "_H _W 3"]],
-        *,
-        image_px: int,
-        max_masks: int,
-        mask_threshold: float,
-        decay_overlaps: bool,
-    ) -> list[Predicted]:
-        """The best `max_masks` masks of each photo, resized back from `image_px` squared to the photo's own size.
-
-        Departs from the paper, which says nothing of scores: with `decay_overlaps` a mask that a better one of its kind
-        covers ranks lower (matrix NMS). On the embedded sample that tripled AP50 (3.0 to 8.8) and left recall alone.
-        """
+    def predict(self, images: list[UInt8[Tensor, "_H _W 3"]], look: Look) -> list[Predicted]:
+        """The best masks of each photo, resized back to its own size."""
         device = self.backbone.encoder.mean.device
-        last = self(torch.stack([square(image.to(device), image_px) for image in images]))[-1]
-        clusters = self.query_logits(last.queries).argmax(-1)
-        found = []
-        for image, logits, objectness, names in zip(images, last.mask_logits, last.objectness, clusters, strict=True):
-            scores = objectness.sigmoid() * confidence(logits, mask_threshold)
-            if decay_overlaps:
-                scores = self._decayed(logits.sigmoid() > mask_threshold, scores)
-            best = scores.argsort(descending=True, stable=True)[:max_masks]
-            masks = _at_size(logits[best], (image.shape[0], image.shape[1])) > mask_threshold
-            kept = masks.flatten(1).sum(1) >= MIN_MASK_PIXELS
-            best, masks = best[kept], masks[kept]
-            found.append(Predicted(masks, scores[best], names[best], self.decoder.kind[best]))
-        return found
+        images = [image.to(device) for image in images]
+        whole = self._seen(torch.stack([square(image, look.image_px) for image in images]), look)
+        cells = whole[0].logits.shape[-1]
+        found = [[each] for each in whole]
+        for box in window_boxes(look.windows, cells) if look.windows > 1 else []:
+            views = torch.stack([square(_cut(image, box, cells), look.window_px) for image in images])
+            for seen, each in zip(found, self._seen(views, look), strict=True):
+                seen.append(_placed(each, box, cells, look.mask_threshold))
+        return [
+            _best(_Seen(*map(torch.cat, zip(*seen, strict=True))), image, look)
+            for seen, image in zip(found, images, strict=True)
+        ]
 
-    def _decayed(self, masks: Bool[Tensor, "Q h w"], scores: Float[Tensor, " Q"]) -> Float[Tensor, " Q"]:
-        """Scores after matrix NMS, each kind by itself."""
-        decayed = scores.clone()
+    def _seen(self, views: Float[Tensor, "B 3 H W"], look: Look) -> list[_Seen]:
+        """All queries of each view, with the plain score: objectness times mean probability inside the mask."""
+        last = self(views)[-1]
+        clusters = self.query_logits(last.queries).argmax(-1)
+        return [
+            _Seen(logits, objectness.sigmoid() * confidence(logits, look.mask_threshold), names, self.decoder.kind)
+            for logits, objectness, names in zip(last.mask_logits, last.objectness, clusters, strict=True)
+        ]
+
+
+def _cut(image: UInt8[Tensor, "H W 3"], box: Box, cells: int) -> UInt8[Tensor, "h w 3"]:
+    """A window of the photo at its full size."""
+    height, width = image.shape[:2]
+    left, right = round(box[0] * width / cells), round(box[2] * width / cells)
+    top, bottom = round(box[1] * height / cells), round(box[3] * height / cells)
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
+
+
+def _placed(seen: _Seen, box: Box, cells: int, threshold: float) -> _Seen:
+    """What a window adds: instances, those that it cuts off at less than half their score.
+
+    A semantic mask is of the whole photo or of nothing.
+    """
+    seen = _Seen(*(field[seen.kind == INSTANCE] for field in seen))
+    partial = cut_off(seen.logits.sigmoid() > threshold, box, cells)
+    return seen._replace(logits=paste(seen.logits, box, cells), scores=seen.scores * torch.where(partial, PARTIAL, 1.0))
+
+
+def _best(seen: _Seen, image: UInt8[Tensor, "H W 3"], look: Look) -> Predicted:
+    """The masks of one photo that are kept, at its own size."""
+    scores = seen.scores
+    if look.decay_overlaps:
+        scores = scores.clone()
         for kind in (INSTANCE, SEMANTIC):
-            own = self.decoder.kind == kind
-            decayed[own] *= overlap_decay(masks[own], scores[own])
-        return decayed
+            own = seen.kind == kind
+            scores[own] *= overlap_decay(seen.logits[own].sigmoid() > look.mask_threshold, scores[own])
+    best = best_of_each_kind(scores, seen.kind, look.max_masks)
+    masks = _at_size(seen.logits[best], (image.shape[0], image.shape[1])) > look.mask_threshold
+    kept = masks.flatten(1).sum(1) >= MIN_MASK_PIXELS
+    best, masks = best[kept], masks[kept]
+    return Predicted(masks, scores[best], seen.clusters[best], seen.kind[best])
 
 
 def confidence(mask_logits: Float[Tensor, "Q h w"], threshold: float) -> Float[Tensor, " Q"]:

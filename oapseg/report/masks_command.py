@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
     if name not in GENERATORS:
         raise ValueError(f"evaluate.generator: no generator {name!r}; allowed are {', '.join(GENERATORS)}")
     encoder = load_encoder(params.encode).to(choose_device(params.evaluate.device))
-    check_side(params.evaluate.image_px, encoder)
+    check_side(params.evaluate, encoder)
     generator = GENERATORS[name](**params.pool[name])
     pooled = pool_photos(args.photos, found, encoder, generator, params.evaluate, params.shards.max_pixels)
     write_results(args.out / "masks.json", write_pictures(pooled, found, args.out))

@@ -47,13 +47,13 @@ class Placement:
             offset += size
 
 
-def place(device: Device, precision: Precision) -> Placement:
+def place(device: Device, precision: Precision, section: str) -> Placement:
     """Find the device, and join the other ranks where `torchrun` (or a `TrainJob`) started several.
 
-    Errors: `ValueError` where `cuda` is asked for and there is none.
+    Errors: `ValueError`, which names the `section`, where it asks for `cuda` and there is none.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: cuda is asked for and no CUDA device is here; allowed are auto and cpu")
+        raise ValueError(f"{section}.device: cuda is asked for and no CUDA device is here; allowed are auto and cpu")
     local_rank, world = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     on_cuda = device != "cpu" and torch.cuda.is_available()
     chosen = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")

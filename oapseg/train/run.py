@@ -29,7 +29,7 @@ WITHOUT_EFFECT = ("workers", "device", "checkpoint_every_s", "log_every", "train
 def pretrain(params: Params, params_yaml: str, manifest: Manifest, encoder_folder: Path, out: Path) -> Path:
     """Train a segmenter from an encoder; the model folder below `out` is returned."""
     settings = params.pretrain
-    placement = place(settings.device, settings.precision)
+    placement = place(settings.device, settings.precision, "pretrain")
     task = _segmenter_task("pretrain", params, settings, [(manifest, 1.0)], encoder_folder, placement)
     fingerprint = fingerprint_of(
         [params.pool.oap, params.model, settings], [params.seed], [manifest], [encoder_folder / "model.safetensors"]
@@ -49,7 +49,7 @@ def finetune(
     if checkpoint is None:
         raise ValueError(f"{start}/checkpoints: no whole checkpoint to fine-tune from; run pretrain first")
     mix = [(sets[name], weight) for name, weight in params.finetune.mix.items()]
-    placement = place(settings.device, settings.precision)
+    placement = place(settings.device, settings.precision, "pretrain")
     fingerprint = fingerprint_of(
         [params.pool.oap, params.model, settings, params.finetune],
         [params.seed],
@@ -64,7 +64,7 @@ def finetune(
 def train_encoder(params: Params, params_yaml: str, manifest: Manifest, out: Path) -> Path:
     """Train a ViT by DINO on the photos of a manifest; `out` becomes an encoder folder."""
     settings = params.encoder
-    placement = place(settings.device, settings.precision)
+    placement = place(settings.device, settings.precision, "encoder")
     photos = Photos(manifest)
     held = hold_photos(
         len(photos),

@@ -38,7 +38,7 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny = tiny_params(
         sample={"train": 8, "val": 3, "size_px": 96},
         encoder={"train": True},
-        evaluate={"image_px": 64, "batch": 2, "bootstrap": 20, "device": "cpu"},
+        evaluate={"image_px": 64, "window_px": 48, "batch": 2, "bootstrap": 20, "device": "cpu"},
         report={"photos": 2},
         register={"tracking_uri": f"sqlite:///{folder}/mlflow.db"},
     )

@@ -84,6 +84,7 @@ def params_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw["model"] |= small | queries | {"stem": 16}
     raw["evaluate"] |= {
         "image_px": 64,
+        "window_px": 48,
         "batch": 2,
         "device": "cpu",
         "precision": "fp32",

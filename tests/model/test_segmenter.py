@@ -1,12 +1,15 @@
 """The assembled segmenter: shapes at every patch size, what zero injection promises, what a prediction is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from oapseg.encode.encoder import own_encoder
+from oapseg.masks import INSTANCE, SEMANTIC
 from oapseg.model.adapter import ViTAdapter
 from oapseg.model.mask_decoder import closed_cells
-from oapseg.model.segmenter import Segmenter, confidence
+from oapseg.model.segmenter import Look, Segmenter, confidence
 from oapseg.params import ModelParams
 
 TINY = ModelParams(
@@ -93,15 +96,30 @@ def test_an_empty_mask_attends_everywhere_and_another_only_to_itself() -> None:
     assert not closed[0, 1].view(4, 4)[:2].any()
 
 
-def test_predicted_masks_have_the_photos_own_size_best_first() -> None:
+LOOK = Look(image_px=64, windows=2, window_px=48, max_masks=5, mask_threshold=0.5, decay_overlaps=True)
+
+
+@pytest.mark.parametrize("windows", [1, 2, 3])
+def test_predicted_masks_have_the_photos_own_size_best_first(windows: int) -> None:
     photos = [torch.randint(0, 256, size, dtype=torch.uint8) for size in ((50, 70, 3), (90, 40, 3))]
-    found = tiny_segmenter().predict(photos, image_px=64, max_masks=5, mask_threshold=0.5, decay_overlaps=True)
+    found = tiny_segmenter().predict(photos, replace(LOOK, windows=windows))
     for photo, predicted in zip(photos, found, strict=True):
         assert predicted.masks.shape[1:] == photo.shape[:2]
-        assert predicted.masks.shape[0] <= 5
         assert (predicted.scores.diff() <= 0).all()
         assert predicted.masks.flatten(1).any(1).all()
         assert ((predicted.clusters >= 0) & (predicted.clusters < TINY.clusters)).all()
+        assert all((predicted.kind == kind).sum() <= LOOK.max_masks for kind in (INSTANCE, SEMANTIC))
+
+
+def test_windows_add_instances_and_take_nothing_of_the_whole_photo() -> None:
+    segmenter, photo = tiny_segmenter(), torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8)
+    all_masks = replace(LOOK, max_masks=1000, decay_overlaps=False)
+    (whole,) = segmenter.predict([photo], replace(all_masks, windows=1))
+    (both,) = segmenter.predict([photo], all_masks)
+    assert (both.kind == SEMANTIC).sum() == (whole.kind == SEMANTIC).sum()
+    for mask, score in zip(whole.masks, whole.scores, strict=True):
+        same = (both.masks == mask).flatten(1).all(1) & (both.scores == score)
+        assert same.any()
 
 
 def test_confidence_is_the_mean_probability_inside_the_mask() -> None:

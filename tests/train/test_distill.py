@@ -20,13 +20,13 @@ def test_the_centre_takes_from_the_cluster_that_all_choose() -> None:
 
 def test_the_centre_follows_the_mean_of_the_outputs() -> None:
     centre, logits = Centre(3), torch.randn(6, 3)
-    centre.update(logits, 0.9, place("cpu", "fp32"))
+    centre.update(logits, 0.9, place("cpu", "fp32", "pretrain"))
     assert torch.allclose(centre.value, 0.1 * logits.mean(0), atol=1e-6)
 
 
 def test_no_output_leaves_the_centre_as_it_is() -> None:
     centre = Centre(3)
-    centre.update(torch.zeros(0, 3), 0.9, place("cpu", "fp32"))
+    centre.update(torch.zeros(0, 3), 0.9, place("cpu", "fp32", "pretrain"))
     assert torch.equal(centre.value, torch.zeros(3))
 
 
