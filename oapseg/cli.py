@@ -20,6 +20,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "sample": Command("oapseg.shards.sample", "draw the embedded sample: photos with exact labels"),
+    "data": Command("oapseg.shards.data_command", "read a data version from where DVC keeps it, with nothing copied"),
     "masks": Command("oapseg.report.masks_command", "masks of any folder of photos, by Online Agglomerative Pooling"),
 }
 

@@ -15,9 +15,10 @@ from oapseg import __version__
 PROGRAMS = {"oapseg": oapseg.cli, "components": components.__main__}
 OFFERED = {  # others build on these: a change is deliberate and in CHANGELOG.md
     "oapseg sample": "OUT",
+    "oapseg data": "action --repo --rev --path --remote --out",
     "oapseg masks": "PHOTOS --out",
     "components sample": "--out",
-    "components shard": "set --root --out",
+    "components shard": "set --root --out --part --parts --join",
     "components encoder": "--shards --out",
     "components pretrain": "--shards --encoder --out",
     "components finetune": "--start --encoder --set --out",
@@ -48,7 +49,8 @@ def enough_arguments(command: str, folder: Path) -> list[str]:
     for action in actions(command):
         if action.required or "--out" in action.option_strings:
             arguments += action.option_strings[:1]
-            arguments += [str(folder / "nowhere")] * (action.nargs if isinstance(action.nargs, int) else 1)
+            value = next(iter(action.choices or ()), str(folder / "nowhere"))
+            arguments += [str(value)] * (action.nargs if isinstance(action.nargs, int) else 1)
     return arguments
 
 

@@ -3,13 +3,17 @@
 import hashlib
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from oapseg import storage
+from oapseg.storage import connection
 
 NOWHERE = "http://127.0.0.1:9"  # the port that discards: nothing listens
+KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 
 
 def write_half(path: Path) -> None:
@@ -50,6 +54,65 @@ def test_a_range_is_the_slice_of_the_whole(start: int, length: int | None, tmp_p
     storage.write_bytes(tmp_path / "file", content)
     end = None if length is None else start + length
     assert storage.read_bytes(tmp_path / "file", start, length) == content[start:end]
+
+
+def test_many_ranges_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "file", b"0123456789")
+    assert list(storage.read_ranges([])) == []
+    assert list(storage.read_ranges((str(tmp_path / "file"), at, 2) for at in (6, 0, 3))) == [b"67", b"01", b"34"]
+
+
+def test_of_eight_writers_of_an_absent_file_one_wins(tmp_path: Path) -> None:
+    barrier = Barrier(8)
+
+    def write(writer: int) -> bool:
+        barrier.wait()
+        try:
+            storage.write_bytes(tmp_path / "one", b"%d" % writer, only_if_absent=True)
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(write, range(8)))
+    assert won.count(True) == 1
+    assert storage.read_bytes(tmp_path / "one") == b"%d" % won.index(True)
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    with pytest.raises(FileExistsError, match=r"/one: is there already$"):
+        storage.write_bytes(tmp_path / "one", b"", only_if_absent=True)
+
+
+def test_whole_files_are_listed_by_name_below_a_folder(tmp_path: Path) -> None:
+    for name in ("set/b", "set/a/c", "set/.hidden", "set2/d"):
+        storage.write_bytes(tmp_path / name, b"x")
+    with storage.atomic_file(tmp_path / "set" / "half") as file:
+        file.write(b"half")
+        assert storage.list_files(tmp_path / "set") == [".hidden", "a/c", "b"]
+    assert storage.list_files(tmp_path / "nothing") == []
+
+
+def test_a_file_is_copied_whole_and_its_hash_told(tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "file", b"content")
+    digest = hashlib.sha256(b"content").hexdigest()
+    assert storage.upload(tmp_path / "file", f"{tmp_path}/there/file") == digest
+    assert storage.download(tmp_path / "there" / "file", tmp_path / "back", sha256=digest) == digest
+    assert (tmp_path / "back").read_bytes() == b"content"
+    assert storage.size(tmp_path / "back") == 7
+
+
+def test_a_copy_of_other_content_than_expected_is_no_file(tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "file", b"damaged")
+    with pytest.raises(OSError, match=r"/file: damaged, its sha256 is [0-9a-f]{64} and should be abc"):
+        storage.download(tmp_path / "file", tmp_path / "copy", sha256="abc")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_or_file_is_deleted_and_its_neighbour_stays(tmp_path: Path) -> None:
+    for name in ("set/a", "set/b/c", "file", "set2"):
+        storage.write_bytes(tmp_path / name, b"x")
+    for name in ("set", "file", "not-there"):
+        storage.delete(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["set2"]
 
 
 @pytest.mark.parametrize(
@@ -104,28 +167,32 @@ def test_an_s3_url_without_a_bucket_says_how_to_write_one(url: str) -> None:
         storage.read_bytes(url)
 
 
+def test_a_patience_that_is_no_time_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OAPSEG_S3_PATIENCE_S", "long")
+    with pytest.raises(ValueError, match="OAPSEG_S3_PATIENCE_S: must be seconds, is 'long'"):
+        storage.read_bytes("s3://bucket/key")
+
+
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "s3://bucket/key: Unable to locate credentials"),
-        (
-            {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"},
-            "s3://bucket/key: Could not connect to the endpoint",
-        ),
+        ({}, "^s3://bucket/key: Unable to locate credentials$"),
+        (KEYS, r"^s3://bucket/key: Could not connect to the endpoint .* \(tried 1 times in 0 s\)$"),
+        (KEYS | {"AWS_ENDPOINT_URL": "nowhere"}, "^s3://bucket/key: Invalid endpoint: nowhere$"),
     ],
 )
 def test_an_s3_server_that_cannot_be_had_is_one_line(
     environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage._client.cache_clear()
+    connection.forget()
     nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_ENDPOINT_URL": NOWHERE}
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {**nowhere, "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", **environment}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("oapseg.storage.S3_ATTEMPTS", 1)
+    monkeypatch.setenv("OAPSEG_S3_PATIENCE_S", "0")
     try:
         with pytest.raises(OSError, match=message):
             storage.read_bytes("s3://bucket/key")
     finally:
-        storage._client.cache_clear()
+        connection.forget()

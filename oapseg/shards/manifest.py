@@ -1,22 +1,67 @@
 """What a set of shards holds, and where each sample lies."""
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, overload
+
+import numpy as np
 
 from oapseg import storage
 
 FILE_NAME = "manifest.json"
+UNCHECKED = -1  # the crc32 of a sample whose manifest has none
+NUMBERS = np.dtype(
+    [("jpg_offset", "<i8"), ("jpg_length", "<u4"), ("json_offset", "<i8"), ("json_length", "<u4"), ("crc32", "<i8")]
+)
 
 
 class Offset(NamedTuple):
-    """Where a sample lies in its tar, in bytes; no tar reader is needed to fetch it."""
+    """Where a sample lies in its tar, in bytes; no tar reader is needed to fetch it.
+
+    `crc32` is that of the photo followed by the labels: a sample read by range is checked without the rest of its
+    shard.
+    """
 
     key: str
     jpg_offset: int
     jpg_length: int
     json_offset: int
     json_length: int
+    crc32: int = UNCHECKED
+
+
+class Offsets(Sequence[Offset]):
+    """The offsets of a shard in two arrays: 41 bytes a sample, a tenth of what tuples take."""
+
+    def __init__(self, rows: Iterable[Sequence[Any]]) -> None:
+        columns = tuple(zip(*rows, strict=True)) or ((),) * len(Offset._fields)
+        keys, *numbers = columns
+        self.keys = np.array(keys, dtype=np.bytes_)
+        self.numbers = np.full(len(keys), UNCHECKED, NUMBERS)
+        for name, column in zip(NUMBERS.names or (), numbers, strict=False):
+            self.numbers[name] = column
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, index: int) -> Offset: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Offset]: ...
+    def __getitem__(self, index: int | slice) -> Offset | Sequence[Offset]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        return Offset(self.keys[index].decode(), *self.numbers[index].tolist())
+
+    def __iter__(self) -> Iterator[Offset]:
+        for key, numbers in zip(self.keys.tolist(), self.numbers.tolist(), strict=True):
+            yield Offset(key.decode(), *numbers)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Offsets) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -25,7 +70,7 @@ class Shard:
     samples: int
     bytes: int
     sha256: str
-    offsets: tuple[Offset, ...]
+    offsets: Offsets
 
 
 @dataclass(frozen=True)
@@ -57,12 +102,13 @@ class Manifest:
         return storage.join(self.location, self.shards[shard].url)
 
 
-def manifest_text(manifest: Manifest) -> str:
+def manifest_text(manifest: Manifest, **more: Any) -> str:
     """The manifest as JSON, a line a shard: a million samples stay readable by the eye and quick to parse."""
-    head = {key: value for key, value in asdict(manifest).items() if key not in ("location", "shards")}
-    head["num_samples"] = manifest.num_samples
+    head = {key: getattr(manifest, key) for key in ("source", "labels", "categories", "skipped", "num_samples")} | more
     lines = [f" {json.dumps(key)}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(head.items())]
-    shards = [f"  {json.dumps(asdict(shard), sort_keys=True)}" for shard in manifest.shards]
+    shards = [
+        f"  {json.dumps(vars(shard) | {'offsets': list(shard.offsets)}, sort_keys=True)}" for shard in manifest.shards
+    ]
     return "{\n" + ",\n".join([*lines, ' "shards": [\n' + ",\n".join(shards) + "\n ]"]) + "\n}\n"
 
 
@@ -73,26 +119,36 @@ def load_manifest(location: str) -> Manifest:
     """
     folder = str(location).removesuffix(FILE_NAME).rstrip("/") or "."
     path = storage.join(folder, FILE_NAME)
-    if not storage.exists(path):
-        raise ValueError(f"{path}: no such manifest; write one with `python -m components shard`")
-    raw = storage.read_json(path)
     try:
-        return Manifest(
-            location=folder,
-            shards=tuple(
-                Shard(
-                    url=shard["url"],
-                    samples=shard["samples"],
-                    bytes=shard["bytes"],
-                    sha256=shard["sha256"],
-                    offsets=tuple(Offset(*offset) for offset in shard["offsets"]),
-                )
-                for shard in raw["shards"]
-            ),
+        text = storage.read_bytes(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{path}: no such manifest; write one with `python -m components shard`") from None
+    return parse_manifest(text, path)[0]
+
+
+def parse_manifest(text: bytes, path: str) -> tuple[Manifest, dict[str, Any]]:
+    """A manifest from the text of the file `path`, and all that the file says.
+
+    Errors: `ValueError` where it is none.
+    """
+    try:
+        raw = json.loads(text, object_hook=_packed)
+        shards = tuple(Shard(**{key: shard[key] for key in Shard.__dataclass_fields__}) for shard in raw["shards"])
+        manifest = Manifest(
+            location=path.rpartition("/")[0] or ".",
+            shards=shards,
             source=raw["source"],
             labels=tuple(raw["labels"]),
             categories=tuple(raw["categories"]),
             skipped=raw["skipped"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a manifest of shards ({type(error).__name__}: {error})") from None
+    return manifest, raw
+
+
+def _packed(found: dict[str, Any]) -> dict[str, Any]:
+    """A shard's offsets as arrays while the rest is still being parsed: a manifest never lies in memory as lists."""
+    if "offsets" in found:
+        found["offsets"] = Offsets(found["offsets"])
+    return found

@@ -1,6 +1,7 @@
 """Samples of a manifest by number, and batches of them by a stream's tickets."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from oapseg import storage
 from oapseg.shards.decode import decode
-from oapseg.shards.manifest import Manifest
+from oapseg.shards.manifest import UNCHECKED, Manifest, Offset
 from oapseg.shards.stream import Stream, Ticket
 
 Item = TypeVar("Item")
@@ -30,35 +31,58 @@ class Sample(NamedTuple):
 class Photos(Dataset[Sample]):
     """The samples of a manifest, by global number: one ranged read each, from a file or from S3.
 
-    Offsets are arrays rather than the manifest's tuples: a million samples travel to a worker in 50 MB.
+    Every sample is checked against the manifest's crc32: what is not as it was written is never learned from.
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        offsets = [offset for shard in manifest.shards for offset in shard.offsets]
         self.urls = [manifest.url(shard) for shard in range(len(manifest.shards))]
-        self.shard = np.repeat(np.arange(len(manifest.shards)), [len(shard.offsets) for shard in manifest.shards])
-        self.keys = np.array([offset.key for offset in offsets], dtype=np.bytes_)
-        self.spans = np.array([offset[1:] for offset in offsets], dtype=np.int64).reshape(-1, 4)
+        self.offsets = [shard.offsets for shard in manifest.shards]
+        self.ends = np.cumsum([len(offsets) for offsets in self.offsets], dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.spans)
+        return int(self.ends[-1]) if len(self.ends) else 0
 
     def __getitem__(self, index: int) -> Sample:
-        jpg_start, jpg_length, json_start, json_length = (int(number) for number in self.spans[index])
-        start = min(jpg_start, json_start)
-        end = max(jpg_start + jpg_length, json_start + json_length)
-        data = storage.read_bytes(self.urls[self.shard[index]], start, end - start)
-        photo = data[jpg_start - start : jpg_start - start + jpg_length]
-        labels = data[json_start - start : json_start - start + json_length]
-        key = self.keys[index].decode()
+        return self.sample(index, storage.read_bytes(*self.span(index)))
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.each(range(len(self)))
+
+    def each(self, indices: Sequence[int]) -> Iterator[Sample]:
+        """The samples of these numbers, in this order; read ahead where they come from S3."""
+        for index, data in zip(indices, storage.read_ranges(map(self.span, indices)), strict=True):
+            yield self.sample(index, data)
+
+    def span(self, index: int) -> tuple[str, int, int]:
+        """Location, start and length in bytes of what holds a sample."""
+        url, offset = self._find(index)
+        start = min(offset.jpg_offset, offset.json_offset)
+        end = max(offset.jpg_offset + offset.jpg_length, offset.json_offset + offset.json_length)
+        return url, start, end - start
+
+    def sample(self, index: int, data: bytes) -> Sample:
+        """The sample whose `span` was read. Errors: `ValueError` where it is damaged, naming shard and sample."""
+        url, offset = self._find(index)
+        start = min(offset.jpg_offset, offset.json_offset)
+        photo = data[offset.jpg_offset - start :][: offset.jpg_length]
+        labels = data[offset.json_offset - start :][: offset.json_length]
         try:
-            return Sample(key, decode(photo), json.loads(labels))
+            if offset.crc32 not in (UNCHECKED, zlib.crc32(labels, zlib.crc32(photo))):
+                raise ValueError("its crc32 differs")
+            return Sample(offset.key, decode(photo), json.loads(labels))
         except ValueError as error:  # a broken photo among them; every photo was whole when the shard was written
-            raise ValueError(f"{self.urls[self.shard[index]]}: sample {key} was damaged since ({error})") from None
+            raise ValueError(f"{url}: sample {offset.key} was damaged since ({error})") from None
+
+    def _find(self, index: int) -> tuple[str, Offset]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        shard = int(np.searchsorted(self.ends, index, side="right"))
+        offsets = self.offsets[shard]
+        return self.urls[shard], offsets[index - int(self.ends[shard])]
 
 
 class _Drawn(Dataset[Item | Exception], Generic[Item]):
-    """What a ticket stands for, transformed where it is read: in the worker.
+    """What a ticket stands for, transformed where it is read: in the worker; from S3, a batch is read side by side.
 
     An error comes back as such: raised in a worker, torch would make its whole traceback the message.
     """
@@ -67,9 +91,16 @@ class _Drawn(Dataset[Item | Exception], Generic[Item]):
         self.photos = photos
         self.transform = transform
 
-    def __getitem__(self, ticket: Ticket) -> Item | Exception:
+    def __getitems__(self, tickets: list[Ticket]) -> list[Item | Exception]:
         try:
-            return self.transform(self.photos[ticket.set][ticket.index], ticket)
+            read = list(storage.read_ranges(self.photos[ticket.set].span(ticket.index) for ticket in tickets))
+        except OSError as error:
+            return [error]
+        return [self._transformed(ticket, data) for ticket, data in zip(tickets, read, strict=True)]
+
+    def _transformed(self, ticket: Ticket, data: bytes) -> Item | Exception:
+        try:
+            return self.transform(self.photos[ticket.set].sample(ticket.index, data), ticket)
         except (ValueError, OSError) as error:
             return error
 

@@ -1,8 +1,15 @@
-"""Listed photos to tar shards and their manifest: the same bytes for any number of workers."""
+"""Listed photos to tar shards and their manifest: the same bytes for any number of workers, and of parts.
 
+Shard number k holds the listed photos from k times `samples_per_shard` on, without those that are broken, each by its
+place in the listing as key. So what a shard holds follows from the listing alone, and any part of a set can be written
+apart from the others.
+"""
+
+import hashlib
 import io
 import itertools
 import tarfile
+import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,13 +22,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from oapseg import storage
 from oapseg.shards.listing import Item, Listing
-from oapseg.shards.manifest import FILE_NAME, Manifest, Offset, Shard, manifest_text
+from oapseg.shards.manifest import Manifest, Offset, Offsets, Shard, manifest_text
 from oapseg.shards.pack import Packed, pack
+from oapseg.shards.parts import Part, Tally, clear, finish
 
 CHUNK = 16  # photos a task: enough to hide the cost of a task, few enough to keep memory small
 AHEAD = 4  # tasks in flight a worker
 PHOTOS_A_WORKER = 1024  # fewer do not pay for the start of a process
-NAMED_IN_ERRORS = 3
 
 
 class _Job(NamedTuple):
@@ -39,65 +46,49 @@ def write_set(
     max_broken: float,
     max_pixels: int,
     workers: int,
+    part: Part | None = None,
 ) -> Manifest:
-    """Write the photos of all listings, in order, as one set of shards in the folder `out`.
+    """Write the photos of all listings, in order, as one set of shards in the folder or below the URL `out`.
 
-    The manifest comes last: a folder with one is whole. Shards of an earlier run are removed first.
+    The manifest comes last: a folder with one is whole. Shards of an earlier run are removed first. Of a `part`, the
+    manifest is one that only `join_parts` reads.
 
-    Errors: `ValueError` where more than the share `max_broken` of the photos is broken, naming the first few, or where
+    Errors: `ValueError` where more than the share `max_broken` of all photos is broken, naming the first few, or where
     listings contradict one another.
     """
-    folder = Path(out)
-    _keep_sources(listings, folder)
+    _keep_sources(listings, out)
     categories = _merged_categories(listings)
     jobs = _jobs(listings, max_pixels)
-    _clear(folder)
-    skipped: dict[str, list[str]] = defaultdict(list)
+    total = -(-len(jobs) // samples_per_shard)
+    numbers = (part or Part(1, 1)).shards(total)
+    clear(out, part, numbers)
+    mine = jobs[numbers.start * samples_per_shard : numbers.stop * samples_per_shard]
+    tally = Tally(defaultdict(list), len(jobs), max_broken)
     shards: list[Shard] = []
     with _progress() as progress:
-        bar = progress.add_task(f"shards {folder.name}", total=len(jobs))
-        tally = _Tally(skipped, int(max_broken * len(jobs)), len(jobs), max_broken)
-        samples = (packed for packed in progress.track(_in_order(jobs, workers), task_id=bar) if tally.good(packed))
-        for first in samples:
-            chosen = itertools.chain([first], itertools.islice(samples, samples_per_shard - 1))
-            shards.append(_write_shard(folder, len(shards), len(shards) * samples_per_shard, chosen))
-    if not shards:
-        raise ValueError(f"{folder}: none of {len(jobs)} photos can be read; the first: {tally.first()}")
+        bar = progress.add_task(f"shards {Path(out).name}", total=len(mine))
+        packed = progress.track(_in_order(mine, workers), task_id=bar)
+        numbered = enumerate(packed, numbers.start * samples_per_shard)
+        for number in numbers:
+            listed = itertools.islice(numbered, samples_per_shard)
+            good = ((place, each) for place, each in listed if tally.good(each))
+            if (first := next(good, None)) is not None:  # not all are broken
+                shards.append(_write_shard(out, number, itertools.chain([first], good)))
     labels = {key for listing in listings for item in listing.items for key in item.labels}
     manifest = Manifest(
-        location=str(folder),
+        location=str(out),
         shards=tuple(shards),
         source="; ".join(listing.description for listing in listings),
         labels=tuple(kind for kind in ("instances", "panoptic", "class") if kind in labels),
         categories=categories,
-        skipped=dict(skipped),
+        skipped=dict(tally.skipped),
     )
-    storage.write_text(folder / FILE_NAME, manifest_text(manifest))
+    if part is None:
+        finish(manifest, tally)
+    else:
+        facts = {"listing": _fingerprint(jobs, samples_per_shard), "listed": len(jobs), "max_broken": max_broken}
+        storage.write_text(storage.join(out, part.file_name), manifest_text(manifest, part=facts))
     return manifest
-
-
-class _Tally:
-    """Counts broken photos, names them, and stops at too many."""
-
-    def __init__(self, skipped: dict[str, list[str]], allowed: int, total: int, share: float) -> None:
-        self.skipped = skipped
-        self.allowed, self.total, self.share = allowed, total, share
-
-    def good(self, packed: Packed) -> bool:
-        if packed.broken is None:
-            return True
-        self.skipped[packed.broken].append(packed.name)
-        count = sum(len(names) for names in self.skipped.values())
-        if count > self.allowed:
-            raise ValueError(
-                f"shards.max_broken allows {self.share:g} of {self.total} photos to be broken, {count} are so far: "
-                f"{self.first()}"
-            )
-        return False
-
-    def first(self) -> str:
-        named = [f"{name} ({reason})" for reason, names in self.skipped.items() for name in names]
-        return ", ".join(named[:NAMED_IN_ERRORS])
 
 
 def _in_order(jobs: Sequence[_Job], workers: int) -> Iterator[Packed]:
@@ -124,17 +115,22 @@ def _pack_chunk(jobs: Sequence[_Job]) -> list[Packed]:
     return [pack(*job) for job in jobs]
 
 
-def _write_shard(folder: Path, number: int, first_key: int, samples: Iterable[Packed]) -> Shard:
-    """One tar with neither times nor owners in it; a sample's key is its running number in the set."""
-    path = folder / f"shard-{number:06d}.tar"
+def _write_shard(out: str | Path, number: int, samples: Iterable[tuple[int, Packed]]) -> Shard:
+    """One tar with neither times nor owners in it; a sample's key is its place in the listing."""
+    name = f"shard-{number:06d}.tar"
     offsets = []
-    with storage.atomic_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for place, packed in enumerate(samples):
-            key = f"{first_key + place:09d}"
-            jpg = _add(tar, f"{key}.jpg", packed.jpg)
-            text = _add(tar, f"{key}.json", packed.json)
-            offsets.append(Offset(key, jpg, len(packed.jpg), text, len(packed.json)))
-    return Shard(path.name, len(offsets), path.stat().st_size, storage.sha256(path), tuple(offsets))
+    with storage.atomic_file(storage.join(out, name)) as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for place, packed in samples:
+                key = f"{place:09d}"
+                jpg = _add(tar, f"{key}.jpg", packed.jpg)
+                text = _add(tar, f"{key}.json", packed.json)
+                checksum = zlib.crc32(packed.json, zlib.crc32(packed.jpg))
+                offsets.append(Offset(key, jpg, len(packed.jpg), text, len(packed.json), checksum))
+        size = file.tell()
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file has readinto
+    return Shard(name, len(offsets), size, digest, Offsets(offsets))
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
@@ -170,19 +166,23 @@ def _merged_categories(listings: Sequence[Listing]) -> tuple[dict[str, Any], ...
     return tuple(merged[key] for key in sorted(merged))
 
 
-def _keep_sources(listings: Sequence[Listing], folder: Path) -> None:
+def _fingerprint(jobs: Sequence[_Job], samples_per_shard: int) -> str:
+    """What decides the bytes of a set, apart from the photos themselves."""
+    digest = hashlib.sha256(str(samples_per_shard).encode())
+    for job in jobs:
+        digest.update(repr((job.kind, job.item.name, job.image_id, job.max_pixels)).encode())
+    return digest.hexdigest()
+
+
+def _keep_sources(listings: Sequence[Listing], out: str | Path) -> None:
     """Shards are never written over the photos they come from."""
+    if storage.is_url(out):
+        return
+    folder = Path(out).resolve()
     parents = {str(Path(item.path).parent) for listing in listings for item in listing.items}
-    inside = [parent for parent in sorted(parents) if Path(parent).resolve().is_relative_to(folder.resolve())]
+    inside = [parent for parent in sorted(parents) if Path(parent).resolve().is_relative_to(folder)]
     if inside:
-        raise ValueError(f"{folder}: holds photos of the source ({inside[0]}); write the shards elsewhere")
-
-
-def _clear(folder: Path) -> None:
-    """Remove what an earlier run, finished or killed, left: its manifest first."""
-    for pattern in (FILE_NAME, f".{FILE_NAME}.*", "shard-*.tar", ".shard-*.tar.*"):
-        for path in folder.glob(pattern):
-            path.unlink()
+        raise ValueError(f"{out}: holds photos of the source ({inside[0]}); write the shards elsewhere")
 
 
 def _progress() -> Progress:

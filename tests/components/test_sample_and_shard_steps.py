@@ -1,4 +1,5 @@
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,30 @@ def test_the_step_says_what_it_skipped(params, tmp_path, capsys):
     (photos / "images/train/broken.jpg").write_bytes(b"")
     run(shard, params, "pretrain", "--root", str(photos), "--out", str(tmp_path / "out"))
     assert "skipped 1 empty file (broken.jpg)" in capsys.readouterr().out
+
+
+def test_parts_are_written_and_joined_by_the_step(params, tmp_path, capsys):
+    photos = tmp_path / "sample"
+    run(sample, params, "--out", str(photos))
+    for number in (1, 2):
+        run(shard, params, "pretrain", "--root", str(photos), "--out", str(tmp_path / "out"), "--part", f"{number}/2")
+    run(shard, params, "pretrain", "--out", str(tmp_path / "out"), "--parts", "2", "--join")
+    assert "4 photos in 1 shards" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--part", "0/2"], "--part: must be I/N with I in 1..N, such as 3/8, is '0/2'"),
+        (["--part", "3/2"], "--part: must be I/N"),
+        (["--part", "two"], "--part: must be I/N"),
+        (["--join"], "--join needs --parts N"),
+        (["--parts", "2"], "--join needs --parts N"),
+        (["--join", "--parts", "2", "--part", "1/2"], "neither goes with --part"),
+        (["--join", "--parts", "0"], "--parts: must be at least 1, is 0"),
+    ],
+)
+def test_a_part_that_is_none_is_said_in_a_line(arguments, message, params, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run(shard, params, "val", "--out", str(tmp_path / "out"), *arguments)
+    assert not (tmp_path / "out").exists()

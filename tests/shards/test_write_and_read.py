@@ -1,6 +1,7 @@
 import gc
 import hashlib
 import json
+import pickle
 import tarfile
 from collections import Counter
 from itertools import islice
@@ -14,7 +15,7 @@ from photo_files import BROKEN, COLOUR, GREY, noisy_jpeg, picture
 
 from oapseg.params import Source
 from oapseg.shards import write
-from oapseg.shards.manifest import load_manifest
+from oapseg.shards.manifest import Offsets, load_manifest
 from oapseg.shards.read import Photos, loader
 from oapseg.shards.sources import list_source
 from oapseg.shards.stream import Stream
@@ -60,7 +61,8 @@ def test_a_second_run_writes_the_same_bytes_and_removes_what_another_left(photos
     out = tmp_path / "out"
     write_shards([listing(photos)], out)
     first = content(out)
-    (out / ".shard-000007.tar.abcd").write_bytes(b"of a killed run")
+    for name in (".shard-000007.tar.abcd.part", ".manifest.json.abcd.part", "part-1-of-2.json"):
+        (out / name).write_bytes(b"of a killed run")
     write_shards([listing(photos)], out, samples=1)
     write_shards([listing(photos)], out)
     assert content(out) == first
@@ -182,8 +184,41 @@ def test_a_shard_damaged_after_it_was_written_is_one_line_from_any_process(photo
     manifest = write_shards([listing(photos)], tmp_path / "out")
     (tmp_path / "out" / manifest.shards[0].url).write_bytes(b"")
     stream = Stream([manifest.shard_sizes], [1.0], seed=0, rank=0, world=1, shuffle=False, group=1)
-    with pytest.raises(ValueError, match=r"shard-000000.tar: sample 000000000 was damaged since \(empty file\)$"):
+    with pytest.raises(
+        ValueError, match=r"shard-000000.tar: sample 000000000 was damaged since \(its crc32 differs\)$"
+    ):
         next(loader([Photos(manifest)], stream, key_and_draw, batch=2, workers=workers))
+
+
+def test_a_byte_that_changed_in_a_photo_is_noticed(photos, tmp_path):
+    manifest = write_shards([listing(photos)], tmp_path / "out")
+    path = Path(manifest.url(1))
+    data = bytearray(path.read_bytes())
+    data[manifest.shards[1].offsets[2].jpg_offset + 300] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"shard-000001.tar: sample 000000006 was damaged since \(its crc32 differs\)$"
+    ):
+        Photos(manifest)[6]
+
+
+def test_a_manifest_without_checksums_is_read_as_before(photos, tmp_path):
+    written = write_shards([listing(photos)], tmp_path / "out")
+    path = tmp_path / "out" / "manifest.json"
+    raw = json.loads(path.read_text())
+    for shard in raw["shards"]:
+        shard["offsets"] = [row[:5] for row in shard["offsets"]]
+    path.write_text(json.dumps(raw))
+    manifest = load_manifest(str(path))
+    assert [offset[:5] for shard in manifest.shards for offset in shard.offsets] == [
+        offset[:5] for shard in written.shards for offset in shard.offsets
+    ]
+    assert [sample.key for sample in Photos(manifest)] == [f"{number:09d}" for number in range(10)]
+
+
+def test_a_million_offsets_take_megabytes_in_memory_and_on_the_way_to_a_worker():
+    offsets = Offsets([(f"{number:09d}", number, 1, number, 1, 0) for number in range(1000)])
+    assert len(pickle.dumps(offsets)) < 50 * len(offsets)
 
 
 def test_the_loader_leaves_the_global_dice_alone(photos, tmp_path):
