@@ -14,11 +14,24 @@ STEPS = {
     "report": Command("components.report", "one page of metrics, curves and pictures"),
     "register": Command("components.register", "a version in the model registry"),
 }
+CLUSTER = {  # what only a cluster runs
+    "launch": Command("components.launch", "run a training on several machines"),
+    "notify": Command("components.notify", "say how a run ended, and push its metrics"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one step."""
-    return dispatch("python -m components", __doc__ or "", STEPS, "params.yaml", arguments)
+    """Run one step; with `--executor-input`, as a container of Kubeflow Pipelines does."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "--executor-input" in arguments and arguments[0] in STEPS:
+        from components import container
+
+        return container.run(arguments, _plain)
+    return _plain(arguments)
+
+
+def _plain(arguments: list[str]) -> int:
+    return dispatch("python -m components", __doc__ or "", STEPS | CLUSTER, "params.yaml", arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Where a model came from: code, parameters and data, as they were."""
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from oapseg import storage
 from oapseg.shards.manifest import FILE_NAME
 
 UNKNOWN = "unknown"
+IMAGE_COMMIT, DIRTY = "OAPSEG_GIT_COMMIT", "-dirty"
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,11 @@ def trace(model: Path, shards: Iterable[str], lock: Path = Path("dvc.lock")) -> 
 def git_state() -> tuple[str, bool]:
     """Commit of the working tree, and whether tracked files differ from it; (`unknown`, False) outside of a clone.
 
+    An image, which has no git, says it by `OAPSEG_GIT_COMMIT`, with `-dirty` at its end where files differed.
     `dvc.lock` does not count: the very run that is being registered rewrites it.
     """
+    if built := os.environ.get(IMAGE_COMMIT):
+        return built.removesuffix(DIRTY), built.endswith(DIRTY)
     try:
         commit = _git("rev-parse", "HEAD")
         changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock")

@@ -65,8 +65,8 @@ class Run:
         return self.folder / "history.jsonl"
 
 
-def fit(task: Task, run: Run) -> Path:
-    """Train to the end, from the run's newest whole checkpoint where there is one; returns the final one.
+def fit(task: Task, run: Run) -> State | None:
+    """Train to the end, from the run's newest whole checkpoint where there is one; its final state, on rank 0 alone.
 
     SIGTERM and SIGINT finish the step, save, and leave with exit code `RESUME`. A checkpoint of another fingerprint
     (other parameters or data) belongs to another run: training starts anew in its place, and says so.
@@ -94,10 +94,12 @@ def fit(task: Task, run: Run) -> Path:
             if stop.asked and step + 1 < task.steps:
                 CONSOLE.print(f"{task.name}: stopped at step {step + 1}, saved; run again to go on")
                 raise SystemExit(RESUME)
+    if task.placement.rank != 0:  # ranks on other machines have another disk
+        return None
     final = latest_checkpoint(run.checkpoints)
     if final is None:
         raise ValueError(f"{run.checkpoints}: no whole checkpoint after training")
-    return final
+    return load_checkpoint(final)
 
 
 def _resume(task: Task, run: Run) -> int:

@@ -76,9 +76,9 @@ def train_encoder(params: Params, params_yaml: str, manifest: Manifest, out: Pat
     task = EncoderTraining(settings, held, placement, seed=params.seed)
     run = _run(settings, out, params_yaml, fingerprint_of([settings], [params.seed], [manifest], []))
     final = fit(task, run)
-    if placement.rank == 0:
+    if final is not None:
         encoder = task.teacher.encoder
-        encoder.vit.load_state_dict(load_checkpoint(final).model)
+        encoder.vit.load_state_dict(final.model)
         save_folder(encoder, out, notes={"recipe": settings.model_dump(), "photos": len(held)})
     return out
 
@@ -126,8 +126,8 @@ def _train(task: SegmenterTraining, params: Params, run: Run) -> Path:
     """Fit, then write the teacher, which alone is kept for use."""
     final = fit(task, run)
     folder = run.folder / "model"
-    if task.placement.rank == 0:
-        task.teacher.load_state_dict(load_checkpoint(final).model)
+    if final is not None:
+        task.teacher.load_state_dict(final.model)
         save_model(folder, task.teacher, params.model, run.params_yaml, image_px=task.params.image_px)
     return folder
 

@@ -153,6 +153,14 @@ def test_the_commit_is_clean_until_a_tracked_file_changes(tmp_path: Path, monkey
     assert git_state() == (commit, True)
 
 
+@pytest.mark.parametrize(("built", "known"), [("abc123", ("abc123", False)), ("abc123-dirty", ("abc123", True))])
+def test_in_an_image_the_commit_is_what_it_was_built_from(
+    built: str, known: tuple[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OAPSEG_GIT_COMMIT", built)
+    assert git_state() == known
+
+
 def test_the_card_tells_scores_protocol_data_and_lineage_within_the_registrys_limit() -> None:
     manifest = Manifest("work/shards/val", (), "coco ./val2017", ("instances",), (), {})
     by_class = Score(3.0, 2.0, 4.0, "COCO by class", "val", 60, "own", mapping="votes", fit_on="val", mapped_clusters=2)
