@@ -10,7 +10,7 @@ export DO_NOT_TRACK := true
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(RUN):$(PATH)
 
-.PHONY: repro test setup lock bench clean
+.PHONY: repro test integration setup lock image image-gpu sbom e2e bench clean
 
 repro: setup
 	dvc repro
@@ -21,7 +21,11 @@ test: setup
 	ruff check .
 	mypy
 	lint-imports
-	pytest -n 2
+	pytest -n 2 -m "not s3 and not containers"
+
+# What needs a real S3 server (Ceph, which OAPSEG_TEST_INSTALL=1 lets the tests install) or the image and podman.
+integration: setup
+	pytest -m "s3 or containers"
 
 setup: $(VENV)/.installed
 
@@ -35,6 +39,23 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 lock:
 	$(RUN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet -o requirements.lock
+	$(RUN)/uv pip compile pyproject.toml images/requirements.in --extra train --extra registry \
+	  --constraint requirements.lock --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet -o images/requirements.lock
+
+# Images, by buildah, podman or docker; what they hold; and the pipeline in them, on real S3 and a registry's server.
+image:
+	images/build.sh cpu
+
+image-gpu:
+	images/build.sh gpu
+
+sbom: image
+	mkdir -p build
+	$$(command -v podman || command -v docker) run --rm localhost/oapseg:cpu cat /venv/sbom.cdx.json > build/oapseg-cpu.cdx.json
+
+e2e: setup
+	python -m tests.e2e.run $(E2E)
 
 bench: setup
 	for file in benchmarks/*.py; do python $$file || exit 1; done
