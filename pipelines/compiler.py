@@ -27,7 +27,7 @@ from pipelines.stages import ROOT, Pipeline, Stage, identifier
 NAME = "oapseg"
 DESCRIPTION = "Online self-supervised universal image segmentation, from photos to a registered model"
 PACKAGE = ROOT / "pipelines" / "compiled" / f"{NAME}.yaml"
-REGISTRY = "oapseg"  # default of the image parameters; `k8s/README.md` says how an own one is built and pushed
+REGISTRY = "oapseg"  # default of the image parameters; `docs/kubernetes.md` says how an own one is built and pushed
 HEADER = "# Compiled from dvc.yaml and params.yaml by `python -m pipelines compile`: edit those.\n"
 ANNOTATIONS = {"Integer": int, "Float": float, "String": str, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from oapseg import storage
-from oapseg.shards.manifest import FILE_NAME
+from oapseg.shards.manifest import FILE_NAME, load_manifest
 
 UNKNOWN = "unknown"
 IMAGE_COMMIT, DIRTY = "OAPSEG_GIT_COMMIT", "-dirty"
@@ -18,7 +18,7 @@ IMAGE_COMMIT, DIRTY = "OAPSEG_GIT_COMMIT", "-dirty"
 
 @dataclass(frozen=True)
 class Lineage:
-    """`data` maps the name of a set of shards to its version: `md5:` of DVC's lock, or `sha256:` of its manifest."""
+    """`data` maps the name of a set of shards to its version: `md5:` of DVC's lock, or `sha256:` of its shards."""
 
     commit: str
     dirty: bool
@@ -63,13 +63,17 @@ def git_state() -> tuple[str, bool]:
 
 
 def data_version(shards: str, lock: Path) -> str:
-    """DVC's hash of a folder of shards, or of the nearest folder above that DVC tracks; else the manifest's hash."""
+    """DVC's hash of a folder of shards, or of the nearest folder above that DVC tracks; else a hash of all shards'.
+
+    The manifest's own would change with the place where the shards lie.
+    """
     folder = shards.removesuffix(FILE_NAME)
     recorded = {} if storage.is_url(folder) else _dvc_hashes(lock)
     for place in (Path(folder), *Path(folder).parents):
         if str(place) in recorded:
             return f"md5:{recorded[str(place)]}"
-    return f"sha256:{storage.sha256(storage.join(folder, FILE_NAME))}"
+    hashes = "".join(f"{shard.sha256}\n" for shard in load_manifest(shards).shards)
+    return f"sha256:{hashlib.sha256(hashes.encode()).hexdigest()}"
 
 
 def set_name(shards: str) -> str:

@@ -11,7 +11,7 @@ from oapseg.evaluate.scores import Score
 from oapseg.registry.card import model_card
 from oapseg.registry.lineage import Lineage, content_sha256, data_version, git_state
 from oapseg.registry.register import DEPRECATED_IN_MLFLOW, DESCRIPTION_CHARACTERS, Version, flat_params, register
-from oapseg.shards.manifest import Manifest
+from oapseg.shards.manifest import Manifest, Offsets, Shard, manifest_text
 
 pytestmark = pytest.mark.filterwarnings(f"ignore:{DEPRECATED_IN_MLFLOW}")
 
@@ -130,11 +130,16 @@ def test_the_data_version_is_dvcs_hash_of_the_shards_or_of_the_nearest_folder_ab
     assert data_version("work/shards/train/manifest.json", recorded) == "md5:2.dir"
 
 
-def test_without_dvc_the_data_version_is_the_manifests_hash(tmp_path: Path) -> None:
-    (tmp_path / "val").mkdir()
-    (tmp_path / "val" / "manifest.json").write_text("{}")
-    version = data_version(str(tmp_path / "val"), tmp_path / "dvc.lock")
-    assert version == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+def test_without_dvc_the_data_version_is_of_the_shards_wherever_they_lie(tmp_path: Path) -> None:
+    versions = []
+    for place, sha256 in (("here", "aa"), ("there", "aa"), ("other", "bb")):
+        shard = Shard(f"s3://bucket/{place}/shard-000000.tar", 1, 512, sha256, Offsets([("a", 512, 9, 1536, 2)]))
+        manifest = Manifest(str(tmp_path / place), (shard,), "photos", (), (), {})
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "manifest.json").write_text(manifest_text(manifest))
+        versions.append(data_version(str(tmp_path / place), tmp_path / "none.lock"))
+    assert versions[0].startswith("sha256:")
+    assert versions[0] == versions[1] != versions[2]
 
 
 def test_the_commit_is_clean_until_a_tracked_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
