@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import time
 from itertools import islice, product
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +26,8 @@ from oapseg.shards.manifest import load_manifest
 from oapseg.shards.read import Photos, Sample
 
 PAPER_TAU = (0.8, 0.7, 0.6, 0.5, 0.4)
+VOTES: tuple[Literal["sum", "mean"], ...] = ("sum", "mean")
+ROUNDS: tuple[Literal[1, "stable"], ...] = (1, "stable")
 COLUMNS = ("mask_AP", "mask_AP50", "mask_AR100", "box_AP50", "box_AR100")
 
 
@@ -48,7 +50,7 @@ def main() -> None:
     table = Table(title=f"OAP on {len(photos)} photos at {params.evaluate.image_px} px, percent", title_justify="left")
     for heading in ("tau", "vote", "rounds", "masks", *COLUMNS, "ms a photo"):
         table.add_column(heading, no_wrap=True)
-    for tau, vote, rounds in product((PAPER_TAU, tuple(base.tau)), ("sum", "mean"), (1, "stable")):
+    for tau, vote, rounds in product((PAPER_TAU, tuple(base.tau)), VOTES, ROUNDS):
         generator = dataclasses.replace(base, tau=tau, vote=vote, rounds=rounds)
         start = time.perf_counter()
         found = list(predict_generator(encoder, generator.batch, photos, params.evaluate))

@@ -11,7 +11,6 @@ figure is the best of three passes, after one to warm up.
 import argparse
 import io
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,28 +19,21 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-import torch
+from photos import caption, to_shards, whole_photo
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from oapseg.params import Source, default_params_path, load_params
+from oapseg.params import default_params_path, load_params
 from oapseg.shards.manifest import Manifest
-from oapseg.shards.read import Photos, Sample, loader
-from oapseg.shards.sample import make_sample
-from oapseg.shards.sources import list_source
-from oapseg.shards.stream import Stream, Ticket
-from oapseg.shards.write import write_set
+from oapseg.shards.read import Photos, loader
+from oapseg.shards.stream import Stream
 from oapseg.storage import read_bytes
 
 BATCH = 16
 WORKERS = (0, 1, 2)
 PASSES = 3
 MIN_BATCHES = 24  # a pass: many more than lie ready in the loader when it begins
-
-
-def photo(sample: Sample, _: Ticket) -> torch.Tensor:
-    return sample.image
 
 
 def bare_decoding(manifest: Manifest) -> float:
@@ -63,7 +55,7 @@ def bare_decoding(manifest: Manifest) -> float:
 def our_loader(manifest: Manifest, workers: int, group: int) -> float:
     """Photos a second of the loader, its processes already started."""
     stream = Stream([manifest.shard_sizes], [1.0], seed=0, rank=0, world=1, shuffle=True, group=group)
-    batches = iter(loader([Photos(manifest)], stream, photo, batch=BATCH, workers=workers))
+    batches = iter(loader([Photos(manifest)], stream, whole_photo, batch=BATCH, workers=workers))
     num_batches = max(manifest.num_samples // BATCH, MIN_BATCHES)
 
     def one_pass() -> int:
@@ -85,17 +77,7 @@ def best_rate(one_pass: Callable[[], int]) -> float:
 def measure(folder: str | None) -> Table:
     params = load_params(default_params_path())
     with tempfile.TemporaryDirectory() as temporary:
-        if folder is None:
-            make_sample(f"{temporary}/sample", params.sample, seed=params.seed, workers=params.shards.workers)
-            folder = f"{temporary}/sample/images"
-        manifest = write_set(
-            [list_source(Source(kind="photos", path="."), folder)],
-            Path(temporary) / "shards",
-            samples_per_shard=params.shards.samples_per_shard,
-            max_broken=1.0,
-            max_pixels=params.shards.max_pixels,
-            workers=params.shards.workers,
-        )
+        manifest = to_shards(folder, Path(temporary), params)
         megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
         table = Table(title=f"{manifest.num_samples} photos, {megabytes:.1f} MB in {len(manifest.shards)} shards")
         for heading in ("our loader", "photos/s", "bare decoding, photos/s", "ratio"):
@@ -110,12 +92,9 @@ def measure(folder: str | None) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="folder of photos; without it, the embedded sample")
-    table = measure(parser.parse_args().folder)
     load = os.getloadavg()[0]
-    table.caption = (
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, "
-        f"Pillow {PIL.__version__}, torch {torch.__version__}"
-    )
+    table = measure(parser.parse_args().folder)
+    table.caption = f"{caption(load)}, Pillow {PIL.__version__}"
     Console().print(table)
 
 

@@ -12,7 +12,6 @@ its own that ends with a batch; its shards are one object under many names, so t
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,17 +22,15 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from photos import caption, to_shards, whole_photo
 from rich.console import Console
 from rich.table import Table
 
 from oapseg import storage
-from oapseg.params import Source, default_params_path, load_params
+from oapseg.params import default_params_path, load_params
 from oapseg.shards.manifest import FILE_NAME, Manifest, load_manifest, manifest_text
-from oapseg.shards.read import Photos, Sample, loader
-from oapseg.shards.sample import make_sample
-from oapseg.shards.sources import list_source
-from oapseg.shards.stream import Stream, Ticket
-from oapseg.shards.write import write_set
+from oapseg.shards.read import Photos, loader
+from oapseg.shards.stream import Stream
 
 BATCH = 16
 WORKERS = (0, 1, 2)
@@ -42,13 +39,9 @@ NUM_SHARDS = (100, 1_000, 10_000)
 BATCHES_FOR_MEMORY = 20
 
 
-def photo(sample: Sample, _: Ticket) -> torch.Tensor:
-    return sample.image
-
-
 def batches(manifest: Manifest, workers: int) -> Iterator[list[torch.Tensor]]:
     stream = Stream([manifest.shard_sizes], [1.0], seed=0, rank=0, world=1, shuffle=True, group=16)
-    return iter(loader([Photos(manifest)], stream, photo, batch=BATCH, workers=workers))
+    return iter(loader([Photos(manifest)], stream, whole_photo, batch=BATCH, workers=workers))
 
 
 def throughput(disk: Manifest, s3: Manifest) -> Table:
@@ -116,17 +109,7 @@ def resident_mb(process: str) -> float:
 def measure(url: str, folder: str | None) -> tuple[Table, Table]:
     params = load_params(default_params_path())
     with tempfile.TemporaryDirectory() as temporary:
-        if folder is None:
-            make_sample(f"{temporary}/sample", params.sample, seed=params.seed, workers=params.shards.workers)
-            folder = f"{temporary}/sample/images"
-        disk = write_set(
-            [list_source(Source(kind="photos", path="."), folder)],
-            Path(temporary) / "shards",
-            samples_per_shard=params.shards.samples_per_shard,
-            max_broken=1.0,
-            max_pixels=params.shards.max_pixels,
-            workers=params.shards.workers,
-        )
+        disk = to_shards(folder, Path(temporary), params)
         for name in storage.list_files(disk.location):
             storage.upload(storage.join(disk.location, name), storage.join(url, name))
         s3 = load_manifest(url)
@@ -151,10 +134,7 @@ def main() -> None:
         return
     load = os.getloadavg()[0]
     for table in measure(args.url, args.folder):
-        table.caption = (
-            f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {load:.1f} before, "
-            f"torch {torch.__version__}"
-        )
+        table.caption = caption(load)
         Console().print(table)
 
 

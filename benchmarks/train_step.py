@@ -69,7 +69,7 @@ class Clock:
 def pretraining(params: Params, shards: str, encoder_folder: Path | None) -> SegmenterTraining:
     """The task that the step pretrain trains."""
     settings, manifest = params.pretrain, load_manifest(shards)
-    placement = place(settings.device, settings.precision)
+    placement = place(settings.device, settings.precision, "pretrain")
     encoder = load_encoder(params.encode) if encoder_folder is None else load_folder(encoder_folder)
     torch.manual_seed(params.seed)
     return SegmenterTraining(
@@ -96,6 +96,7 @@ def step_times(task: SegmenterTraining, clock: Clock, steps: Iterator[int], coun
 def put_clock_inside(task: SegmenterTraining, clock: Clock) -> None:
     """Every part of a step, replaced where the step looks it up by the same with a clock around it."""
     batches = task._batches
+    assert batches is not None  # the steps without a clock have been taken
     task._batches = iter(clock.timed("loader", lambda: next(batches)), None)
     task.generator = SimpleNamespace(batch=clock.timed("pool", task.generator.batch))
     parts: list[tuple[str, object, str]] = [
@@ -193,7 +194,9 @@ def main() -> None:
         table = measure(params, shards, args.encoder, args.steps)
     console = Console()
     console.print(table)
-    console.print(caption(params, place(params.pretrain.device, params.pretrain.precision).device), highlight=False)
+    console.print(
+        caption(params, place(params.pretrain.device, params.pretrain.precision, "pretrain").device), highlight=False
+    )
 
 
 if __name__ == "__main__":

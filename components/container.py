@@ -189,18 +189,12 @@ def _publish(slot: Slot, path: str, place: str, mirror: Mirror | None, *, direct
     url = storage.join(place, path)
     text, said = point(url, url) if direct else publish(Path(path), url, None if mirror is None else mirror.hashes)
     slot.write(text.encode())
-    return said | (flat_numbers(storage.read_json(path)) if slot.kind == METRICS else {})
+    return said | (numbers(storage.read_json(path)) if slot.kind == METRICS else {})
 
 
-def flat_numbers(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of nested metrics by dotted name."""
-    flat: dict[str, float] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flat_numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float):
-            flat[prefix + key] = value
-    return flat
+def numbers(values: dict[str, Any]) -> dict[str, float]:
+    """What of a file of metrics is a number."""
+    return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

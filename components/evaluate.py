@@ -56,8 +56,8 @@ def main(args: argparse.Namespace) -> None:
     scores = score_all(val, _kept(args.out, "generator", pooled), fit, params.evaluate, params.seed)
 
     storage.write_json(args.out / "ground_truth.json", truth)
-    storage.write_json(args.out / "scores.json", as_json(scores))
-    storage.write_json(args.out / "metrics.json", headlines(scores, params.evaluate.max_dets))
+    storage.write_json(args.out / "metrics.json", as_json(scores))
+    storage.write_json(args.out / "headlines.json", headlines(scores, params.evaluate.max_dets))
     print_scores(scores)
 
 
@@ -74,7 +74,7 @@ def choose_generator(params: Params) -> Generator:
 
 
 def print_scores(scores: dict[str, Score]) -> None:
-    """The table that ends the step, over all sizes; `scores.json` has the rest."""
+    """The table that ends the step, over all sizes; `metrics.json` has the rest."""
     pooled = scores["generator.mask_AP"]
     table = Table(
         title=f"Percent on {pooled.images} photos of {pooled.split}, 95 % intervals", box=SIMPLE_HEAD, pad_edge=False

@@ -11,7 +11,7 @@ import sys
 import urllib.request
 from typing import Any
 
-from components.container import flat_numbers
+from components.container import numbers
 from components.executor import read_execution
 from oapseg import storage
 
@@ -44,7 +44,7 @@ def final_metrics(prefix: str, run: str, paths: list[str]) -> dict[str, float]:
         location = storage.join(prefix, run, path)
         try:
             if storage.exists(location):
-                found |= flat_numbers(storage.read_json(location))
+                found |= numbers(storage.read_json(location))
         except (OSError, ValueError) as error:
             print(f"notify: {error}", file=sys.stderr)
     return found

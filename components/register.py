@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     params = load_params(args.params).registration
-    scores_path = args.evaluate / "scores.json"
+    scores_path = args.evaluate / "metrics.json"
     scores = read_scores(storage.read_json(scores_path))
     lineage = trace(args.model, args.shards)
     card = model_card(params.name, scores, [load_manifest(folder) for folder in args.shards], lineage)

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     params = load_params(args.params).report
-    scores = read_scores(storage.read_json(args.evaluate / "scores.json"))
+    scores = read_scores(storage.read_json(args.evaluate / "metrics.json"))
     histories = {name: read_history(getattr(args, name)) for name in ("pretrain", "finetune")}
     rows = photo_rows(args.evaluate, args.shards, params.photos)
     for name, columns in histories.items():

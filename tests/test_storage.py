@@ -3,11 +3,10 @@
 import hashlib
 import json
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
 
 import pytest
+from race import race_to_write
 
 from oapseg import storage
 from oapseg.storage import connection
@@ -63,18 +62,7 @@ def test_many_ranges_come_in_the_order_asked_for(tmp_path: Path) -> None:
 
 
 def test_of_eight_writers_of_an_absent_file_one_wins(tmp_path: Path) -> None:
-    barrier = Barrier(8)
-
-    def write(writer: int) -> bool:
-        barrier.wait()
-        try:
-            storage.write_bytes(tmp_path / "one", b"%d" % writer, only_if_absent=True)
-        except FileExistsError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(write, range(8)))
+    won = race_to_write(str(tmp_path / "one"), 8)
     assert won.count(True) == 1
     assert storage.read_bytes(tmp_path / "one") == b"%d" % won.index(True)
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
@@ -128,6 +116,19 @@ def test_a_folder_or_file_is_deleted_and_its_neighbour_stays(tmp_path: Path) -> 
 )
 def test_a_location_below_another(parts: tuple[str, ...], joined: str) -> None:
     assert storage.join(*parts) == joined
+
+
+def test_settings_left_blank_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_CA_BUNDLE", "AWS_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+    connection.forget()
+    try:
+        client = connection.client()
+        assert client._endpoint.http_session._verify is True  # certificates are checked
+        assert client.meta.endpoint_url == "https://s3.eu-north-1.amazonaws.com"
+    finally:
+        connection.forget()
 
 
 def test_only_s3_locations_are_urls() -> None:

@@ -39,6 +39,9 @@ def load_ground_truth(manifest: Manifest) -> dict[str, Any]:
 
 
 def _labels(manifest: Manifest) -> Iterator[dict[str, Any]]:
-    for number, shard in enumerate(manifest.shards):
-        for offset in shard.offsets:
-            yield json.loads(storage.read_bytes(manifest.url(number), offset.json_offset, offset.json_length))
+    spans = (
+        (manifest.url(number), offset.json_offset, offset.json_length)
+        for number, shard in enumerate(manifest.shards)
+        for offset in shard.offsets
+    )
+    return map(json.loads, storage.read_ranges(spans))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from oapseg.encode.patches import Patches
 from oapseg.masks import INSTANCE, SEMANTIC, Masks, best_of_each_kind, boxes_xyxy, mask_to_rle, resize
 from oapseg.model.segmenter import Look, Predicted, Segmenter
 from oapseg.params import Device, EvaluateParams
-from oapseg.shards.read import Photos
+from oapseg.shards.read import Photos, Sample
 
 KIND_NAMES = {INSTANCE: "instance", SEMANTIC: "semantic"}
 NO_CLUSTER = 0  # category of a mask whose maker knows no clusters
@@ -42,7 +43,9 @@ def check_side(params: EvaluateParams, encoder: Encoder) -> None:
             )
 
 
-def predict_model(segmenter: Segmenter, photos: Photos, params: EvaluateParams) -> Iterator[dict[str, Any]]:
+def predict_model(
+    segmenter: Segmenter, photos: Photos | list[Sample], params: EvaluateParams
+) -> Iterator[dict[str, Any]]:
     """COCO results of the model, photo by photo, best score first; the category is the cluster."""
     device = segmenter.backbone.encoder.mean.device
     look = Look(
@@ -62,7 +65,10 @@ def predict_model(segmenter: Segmenter, photos: Photos, params: EvaluateParams) 
 
 
 def predict_generator(
-    encoder: Encoder, pool: Callable[[list[Patches]], list[Masks]], photos: Photos, params: EvaluateParams
+    encoder: Encoder,
+    pool: Callable[[list[Patches]], list[Masks]],
+    photos: Photos | list[Sample],
+    params: EvaluateParams,
 ) -> Iterator[dict[str, Any]]:
     """COCO results of a generator (its `batch`) on the plain encoder's patches, by score, equal ones in its order."""
 
@@ -106,10 +112,11 @@ def write_results(path: Path, results: Iterable[dict[str, Any]]) -> None:
 
 
 def _predict(
-    predict: Callable[[list[Tensor]], list[Predicted]], photos: Photos, batch: int, what: str
+    predict: Callable[[list[Tensor]], list[Predicted]], photos: Photos | list[Sample], batch: int, what: str
 ) -> Iterator[dict[str, Any]]:
-    starts = range(0, len(photos), batch)
-    for start in track(starts, description=f"masks of the {what}", console=Console(stderr=True)):
-        samples = [photos[index] for index in range(start, min(start + batch, len(photos)))]
+    stream = iter(photos)
+    batches = range(0, len(photos), batch)
+    for _ in track(batches, description=f"masks of the {what}", console=Console(stderr=True)):
+        samples = list(islice(stream, batch))
         for sample, predicted in zip(samples, predict([sample.image for sample in samples]), strict=True):
             yield from coco_results(sample.labels["image_id"], Predicted(*(field.cpu() for field in predicted)))

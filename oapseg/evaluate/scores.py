@@ -14,7 +14,7 @@ HEADLINES = (
     "mask_AP50",
     "box_AP",
     "box_AP50",
-)  # what `metrics.json` shows, with AR; the rest is in `scores.json`
+)  # what `headlines.json` holds, with AR; `metrics.json` has all
 SIZES = ("_small", "_medium", "_large")  # endings of scores of one size
 MODEL_RULE = "objectness x mean mask probability inside the mask"
 DECAY_RULE = f"{MODEL_RULE}, less where a better mask of its kind overlaps (matrix NMS, linear)"
@@ -86,15 +86,10 @@ def score_all(
     return scores | _records("classes", classes, said)
 
 
-def headlines(scores: dict[str, Score], max_dets: int) -> dict[str, dict[str, float]]:
-    """The few numbers by which two runs are compared, as `dvc metrics show` lays them out."""
+def headlines(scores: dict[str, Score], max_dets: int) -> dict[str, float]:
+    """The few numbers by which two runs are compared, as `dvc metrics show` and Kubeflow's pages list them."""
     names = {*HEADLINES, f"mask_AR{max_dets}", f"box_AR{max_dets}"}
-    groups: dict[str, dict[str, float]] = {}
-    for flat, score in scores.items():
-        group, name = flat.split(".")
-        if name in names:
-            groups.setdefault(group, {})[name] = score.value
-    return groups
+    return {flat: score.value for flat, score in scores.items() if flat.split(".")[1] in names}
 
 
 def as_json(scores: dict[str, Score]) -> dict[str, dict[str, Any]]:
@@ -110,7 +105,7 @@ def read_scores(values: dict[str, Any]) -> dict[str, Score]:
     try:
         return {name: Score(**{"low": None, "high": None, **value}) for name, value in values.items()}
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"scores.json: not as the step evaluate writes it ({error})") from None
+        raise ValueError(f"metrics.json: not as the step evaluate writes it ({error})") from None
 
 
 def _records(group: str, measured: dict[str, Measured], said: dict[str, Any]) -> dict[str, Score]:

@@ -14,7 +14,7 @@ from oapseg.model.adapter import ViTAdapter
 from oapseg.model.heads import ProjectionHead
 from oapseg.model.mask_decoder import MaskDecoder, Prediction
 from oapseg.model.pixel_decoder import PixelDecoder
-from oapseg.model.windows import Box, cut_off, paste, window_boxes
+from oapseg.model.windows import Box, cut, cut_off, paste, window_boxes
 from oapseg.params import ModelParams
 
 MIN_MASK_PIXELS = 1  # an empty mask is no mask
@@ -99,8 +99,8 @@ class Segmenter(nn.Module):
         whole = self._seen(torch.stack([square(image, look.image_px) for image in images]), look)
         cells = whole[0].logits.shape[-1]
         found = [[each] for each in whole]
-        for box in window_boxes(look.windows, cells) if look.windows > 1 else []:
-            views = torch.stack([square(_cut(image, box, cells), look.window_px) for image in images])
+        for box in window_boxes(look.windows, cells):
+            views = torch.stack([square(cut(image, box, cells), look.window_px) for image in images])
             for seen, each in zip(found, self._seen(views, look), strict=True):
                 seen.append(_placed(each, box, cells, look.mask_threshold))
         return [
@@ -116,14 +116,6 @@ class Segmenter(nn.Module):
             _Seen(logits, objectness.sigmoid() * confidence(logits, look.mask_threshold), names, self.decoder.kind)
             for logits, objectness, names in zip(last.mask_logits, last.objectness, clusters, strict=True)
         ]
-
-
-def _cut(image: UInt8[Tensor, "H W 3"], box: Box, cells: int) -> UInt8[Tensor, "h w 3"]:
-    """A window of the photo at its full size."""
-    height, width = image.shape[:2]
-    left, right = round(box[0] * width / cells), round(box[2] * width / cells)
-    top, bottom = round(box[1] * height / cells), round(box[3] * height / cells)
-    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
 def _placed(seen: _Seen, box: Box, cells: int, threshold: float) -> _Seen:

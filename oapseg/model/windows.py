@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 OVERLAP = 0.4  # share of a window's side that it has in common with its neighbour
@@ -12,10 +12,23 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in cells of the canv
 
 
 def window_boxes(count: int, cells: int) -> list[Box]:
-    """`count` x `count` windows of one size that cover a square canvas of `cells` a side, row by row."""
+    """`count` x `count` windows of one size that cover a square canvas of `cells` a side, row by row.
+
+    None where `count` is 1: that window would be the photo.
+    """
+    if count == 1:
+        return []
     side = round(cells / (count - (count - 1) * OVERLAP))
-    starts = [round((cells - side) * place / max(count - 1, 1)) for place in range(count)]
+    starts = [round((cells - side) * place / (count - 1)) for place in range(count)]
     return [(left, top, left + side, top + side) for top in starts for left in starts]
+
+
+def cut(image: UInt8[Tensor, "H W 3"], box: Box, cells: int) -> UInt8[Tensor, "h w 3"]:
+    """A window of the photo at its full size."""
+    height, width = image.shape[:2]
+    left, right = round(box[0] * width / cells), round(box[2] * width / cells)
+    top, bottom = round(box[1] * height / cells), round(box[3] * height / cells)
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
 def paste(logits: Float[Tensor, "Q h w"], box: Box, cells: int) -> Float[Tensor, "Q cells cells"]:

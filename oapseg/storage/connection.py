@@ -53,7 +53,10 @@ def _client() -> Any:
         request_checksum_calculation="when_required",  # servers that are not Amazon's know no other digest than MD5
         response_checksum_validation="when_required",
     )
-    return boto3.session.Session().client("s3", config=config, region_name=os.environ.get("AWS_REGION"))
+    # An empty AWS_CA_BUNDLE, as a form left blank makes it, would have boto check no certificate at all.
+    verify = True if os.environ.get("AWS_CA_BUNDLE") == "" else None
+    region = os.environ.get("AWS_REGION") or None
+    return boto3.session.Session().client("s3", config=config, region_name=region, verify=verify)
 
 
 def forget() -> None:

@@ -4,7 +4,6 @@ All photos are decoded once and stay in the device's memory; crops and colour ch
 accelerator and not the loader sets the pace.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from oapseg.checkpoint.state import State
 from oapseg.encode.encoder import Encoder, own_encoder
 from oapseg.model.heads import ProjectionHead
 from oapseg.params import EncoderParams
+from oapseg.shards.read import Photos
 from oapseg.shards.views import crop, random_boxes
 from oapseg.train import augment
 from oapseg.train.distill import Centre, cluster_health, cross_entropy, teacher_codes
@@ -157,16 +157,14 @@ class EncoderTraining:
         ]
 
 
-def hold_photos(
-    count: int, decode: Callable[[int], UInt8[Tensor, "H W 3"]], side_px: int, *, limit: int, seed: int
-) -> UInt8[Tensor, "M 3 side_px side_px"]:
+def hold_photos(photos: Photos, side_px: int, *, limit: int, seed: int) -> UInt8[Tensor, "M 3 side_px side_px"]:
     """Photos decoded once and kept at one size; above `limit` photos a seeded choice of them."""
-    chosen = list(range(count))
-    if count > limit:
-        chosen = sorted(torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:limit].tolist())
-    photos = torch.empty(len(chosen), 3, side_px, side_px, dtype=torch.uint8)
-    for place, index in enumerate(chosen):
-        image = decode(index).permute(2, 0, 1)[None].float()
+    chosen = list(range(len(photos)))
+    if len(photos) > limit:
+        chosen = sorted(torch.randperm(len(photos), generator=torch.Generator().manual_seed(seed))[:limit].tolist())
+    held = torch.empty(len(chosen), 3, side_px, side_px, dtype=torch.uint8)
+    for place, sample in enumerate(photos.each(chosen)):
+        image = sample.image.permute(2, 0, 1)[None].float()
         side = nn.functional.interpolate(image, (side_px, side_px), mode="bilinear", antialias=True)
-        photos[place] = side[0].round().clamp(0, 255).to(torch.uint8)
-    return photos
+        held[place] = side[0].round().clamp(0, 255).to(torch.uint8)
+    return held

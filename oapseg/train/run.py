@@ -65,14 +65,7 @@ def train_encoder(params: Params, params_yaml: str, manifest: Manifest, out: Pat
     """Train a ViT by DINO on the photos of a manifest; `out` becomes an encoder folder."""
     settings = params.encoder
     placement = place(settings.device, settings.precision, "encoder")
-    photos = Photos(manifest)
-    held = hold_photos(
-        len(photos),
-        lambda index: photos[index].image,
-        settings.photo_px,
-        limit=settings.max_photos,
-        seed=params.seed,
-    )
+    held = hold_photos(Photos(manifest), settings.photo_px, limit=settings.max_photos, seed=params.seed)
     task = EncoderTraining(settings, held, placement, seed=params.seed)
     run = _run(settings, out, params_yaml, fingerprint_of([settings], [params.seed], [manifest], []))
     final = fit(task, run)

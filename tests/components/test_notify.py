@@ -38,13 +38,13 @@ def listener() -> Iterator[tuple[str, dict[str, str]]]:
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("WEBHOOK_URL", "PUSHGATEWAY_URL"):
         monkeypatch.delenv(name, raising=False)
-    metrics = tmp_path / "s3/run-1/work/evaluate/metrics.json"
+    metrics = tmp_path / "s3/run-1/work/evaluate/headlines.json"
     metrics.parent.mkdir(parents=True)
-    metrics.write_text(json.dumps({"model": {"mask_AP50": 8.5}}))
+    metrics.write_text(json.dumps({"model.mask_AP50": 8.5}))
     status = {"state": "FAILED", "error": {"code": 9, "message": "pretrain failed"}}
     values = {"s3_prefix": f"{tmp_path}/s3", "experiment": "mine", "data_rev": "v2", "status": status}
     given = {"inputs": {"parameterValues": values}, "outputs": {"outputFile": f"{tmp_path}/executor_output.json"}}
-    options = ["--metrics=work/evaluate/metrics.json", "--metrics=work/other/metrics.json", "--run=run-1"]
+    options = ["--metrics=work/evaluate/headlines.json", "--metrics=work/other/headlines.json", "--run=run-1"]
     return ["notify", *options, "--executor-input", json.dumps(given)]
 
 

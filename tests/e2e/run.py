@@ -41,7 +41,7 @@ SMALL = (
     "report.photos=4",
 )
 BUCKET, RUN = "oapseg", "e2e"
-COMPARED = ("work/evaluate/metrics.json", "work/evaluate/scores.json", "work/finetune/model/model.safetensors")
+COMPARED = ("work/evaluate/headlines.json", "work/evaluate/metrics.json", "work/finetune/model/model.safetensors")
 PROGRAMS = ("podman", "buildah", "mmdebstrap", "runc")
 # Sums of floating-point numbers are in the order of the threads, so both engines get as many.
 THREADS = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))}

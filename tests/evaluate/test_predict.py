@@ -178,10 +178,10 @@ def test_the_step_writes_scores_metrics_predictions_and_labels(arguments: dict[s
     out = arguments["out"]
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.json"))
     predictions = ["predictions/generator.json", "predictions/model.json"]
-    assert files == ["ground_truth.json", "metrics.json", *predictions, "scores.json"]
-    metrics, scores = (json.loads((out / name).read_text()) for name in ("metrics.json", "scores.json"))
-    assert metrics["model"]["mask_AR4"] == scores["model.mask_AR4"]["value"]
-    assert scores["classes.mask_AP"]["fit_on"] == "val"
+    assert files == ["ground_truth.json", "headlines.json", "metrics.json", *predictions]
+    shown, metrics = (json.loads((out / name).read_text()) for name in ("headlines.json", "metrics.json"))
+    assert shown["model.mask_AR4"] == metrics["model.mask_AR4"]["value"]
+    assert metrics["classes.mask_AP"]["fit_on"] == "val"
 
 
 def test_the_step_fits_the_mapping_on_train_where_asked(arguments: dict[str, Any], tmp_path: Path) -> None:

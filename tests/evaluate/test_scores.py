@@ -100,12 +100,12 @@ def test_scores_survive_json_and_the_headlines_are_few(
     scores = score_all(val, generator, val, params, seed=0)
     assert read_scores(json.loads(json.dumps(as_json(scores), allow_nan=False))) == scores
     shown = headlines(scores, params.max_dets)
-    assert set(shown) == {"generator", "model", "gain", "classes"}
-    assert set(shown["model"]) == {"mask_AP", "mask_AP50", "mask_AR100", "box_AP", "box_AP50", "box_AR100"}
+    names = {f"{kind}_{score}" for kind in ("mask", "box") for score in ("AP", "AP50", "AR100")}
+    assert set(shown) == {f"{group}.{name}" for group in ("generator", "model", "gain", "classes") for name in names}
 
 
 def test_scores_of_another_make_are_one_line() -> None:
-    with pytest.raises(ValueError, match=r"scores.json: not as the step evaluate writes it"):
+    with pytest.raises(ValueError, match=r"metrics.json: not as the step evaluate writes it"):
         read_scores({"model.mask_AP50": 3})
 
 

@@ -121,7 +121,7 @@ def test_artifacts_are_typed(package: dict[str, Any]) -> None:
     }
     assert kinds["work_shards_val"] == "system.Dataset"
     assert kinds["work_pretrain"] == "system.Model"
-    assert kinds["work_evaluate_metrics_json"] == "system.Metrics"
+    assert kinds["work_evaluate_headlines_json"] == "system.Metrics"
     assert kinds["work_report_index_html"] == "system.HTML"
     assert kinds["work_register_card_md"] == "system.Markdown"
 
@@ -181,7 +181,7 @@ def test_the_last_step_is_told_how_the_run_ended(package: dict[str, Any]) -> Non
     last = package["root"]["dag"]["tasks"]["notify"]
     assert last["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
     assert last["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
-    assert "--metrics=work/evaluate/metrics.json" in container(package, "notify")["args"]
+    assert "--metrics=work/evaluate/headlines.json" in container(package, "notify")["args"]
 
 
 def test_a_stage_added_to_dvc_yaml_is_in_the_package(extended: dict[str, Any]) -> None:

@@ -103,6 +103,6 @@ def test_artifacts_are_pointers_and_pages(clone: Path, kubeflow: Path) -> None:
 
 def test_metrics_are_metadata_of_their_artifact(clone: Path, kubeflow: Path) -> None:
     output = json.loads(artifact(clone, "evaluate", "executor_output.json").read_text())
-    (found,) = output["artifacts"]["work_evaluate_metrics_json"]["artifacts"]
-    metrics = json.loads((kubeflow / "work/evaluate/metrics.json").read_text())
-    assert found["metadata"]["model.mask_AP50"] == metrics["model"]["mask_AP50"]
+    (found,) = output["artifacts"]["work_evaluate_headlines_json"]["artifacts"]
+    shown = json.loads((kubeflow / "work/evaluate/headlines.json").read_text())
+    assert found["metadata"]["model.mask_AP50"] == shown["model.mask_AP50"]

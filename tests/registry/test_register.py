@@ -29,7 +29,7 @@ def model(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "params.yaml").write_text("seed: 0\npool:\n  oap: {tau: [0.8, 0.4], vote: mean}\n")
-    (tmp_path / "scores.json").write_text("{}")
+    (tmp_path / "metrics.json").write_text("{}")
     return folder
 
 
@@ -40,7 +40,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def registered(name: str, model: Path, database: Path) -> Version:
-    scores = model.parent / "scores.json"
+    scores = model.parent / "metrics.json"
     return register(
         name,
         f"sqlite:///{database}",
@@ -109,7 +109,7 @@ def test_nested_parameters_become_dotted_names() -> None:
 
 
 def test_the_content_changes_with_weights_names_and_scores(model: Path) -> None:
-    scores = model.parent / "scores.json"
+    scores = model.parent / "metrics.json"
     first = content_sha256(model, scores)
     assert first == content_sha256(model, scores)
     scores.write_text('{"a": 1}')

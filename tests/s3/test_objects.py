@@ -5,7 +5,6 @@ import logging
 import math
 import multiprocessing
 import os
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import ceph
 import pytest
 from proxy import UNAVAILABLE, Proxy, Reset
+from race import race_to_write
 
 from oapseg import storage
 from oapseg.storage import connection, s3
@@ -105,18 +105,7 @@ def test_there_is_what_was_written_and_the_folders_on_the_way(bucket: str) -> No
 
 
 def test_of_eight_writers_of_an_absent_object_one_wins(bucket: str) -> None:
-    barrier = threading.Barrier(8)
-
-    def write(writer: int) -> bool:
-        barrier.wait()
-        try:
-            storage.write_bytes(f"{bucket}/one", b"%d" % writer, only_if_absent=True)
-        except FileExistsError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(write, range(8)))
+    won = race_to_write(f"{bucket}/one", 8)
     assert won.count(True) == 1
     assert storage.read_bytes(f"{bucket}/one") == b"%d" % won.index(True)
 
