@@ -20,13 +20,21 @@ class Reset(NamedTuple):
     of_requests: bool = False
 
 
+class Outage(NamedTuple):
+    """The server is gone for so long, from the moment that so many bytes of answers (or of requests) have passed."""
+
+    after_bytes: int
+    seconds: float
+    of_requests: bool = False
+
+
 class Proxy:
     """Passes TCP connections on to an endpoint. `faults` are met in order, one by each new connection."""
 
     def __init__(self, endpoint: str) -> None:
         target = urlparse(endpoint)
         self.target = (str(target.hostname), int(target.port or 80))
-        self.faults: deque[Reset | bytes] = deque()
+        self.faults: deque[Reset | Outage | bytes] = deque()
         self.met = 0
         self._listener = _listen(0)
         self._port = self._listener.getsockname()[1]
@@ -70,7 +78,7 @@ class Proxy:
                 self._pass_on(client, server, fault, down)
 
     def _pass_on(
-        self, client: socket.socket, server: socket.socket, fault: Reset | None, down: threading.Event
+        self, client: socket.socket, server: socket.socket, fault: Reset | Outage | None, down: threading.Event
     ) -> None:
         passed = {client: 0, server: 0}
         while not down.is_set():
@@ -81,6 +89,9 @@ class Proxy:
                 passed[source] += len(data)
                 if fault and passed[client if fault.of_requests else server] > fault.after_bytes:
                     self.met += 1
+                    if isinstance(fault, Outage):
+                        self.down()
+                        threading.Timer(fault.seconds, self.up).start()
                     _cut(client)
                     return
                 (server if source is client else client).sendall(data)
