@@ -19,7 +19,8 @@ from oapseg.encode.load import load_encoder, load_folder
 from oapseg.evaluate.ground_truth import load_ground_truth
 from oapseg.evaluate.instances import score_class_agnostic
 from oapseg.evaluate.intervals import resample_photos
-from oapseg.evaluate.predict import predict_generator
+from oapseg.evaluate.overlaps import by_photo, find_overlaps
+from oapseg.evaluate.predict import generator_predictor
 from oapseg.params import default_params_path, load_params
 from oapseg.pool.oap import OAP
 from oapseg.shards.manifest import load_manifest
@@ -47,15 +48,17 @@ def main() -> None:
     resamples = resample_photos(len(truth["images"]), 0, params.seed)
     base = OAP(**params.pool.oap)
 
-    table = Table(title=f"OAP on {len(photos)} photos at {params.evaluate.image_px} px, percent", title_justify="left")
+    table = Table(title=f"OAP on {len(photos)} photos at {params.predict.image_px} px, percent", title_justify="left")
     for heading in ("tau", "vote", "rounds", "masks", *COLUMNS, "ms a photo"):
         table.add_column(heading, no_wrap=True)
     for tau, vote, rounds in product((PAPER_TAU, tuple(base.tau)), VOTES, ROUNDS):
         generator = dataclasses.replace(base, tau=tau, vote=vote, rounds=rounds)
         start = time.perf_counter()
-        found = list(predict_generator(encoder, generator.batch, photos, params.evaluate))
+        predict = generator_predictor(encoder, generator.batch, params.predict)
+        found = [result for photo in photos for each in predict([photo]) for result in each.results]
         elapsed_ms = 1000 * (time.perf_counter() - start) / len(photos)
-        scores = score_class_agnostic(truth, found, resamples, params.evaluate.max_dets)
+        overlaps = find_overlaps(by_photo(truth, found))
+        scores = score_class_agnostic(overlaps, resamples, params.evaluate.max_dets)
         instances = sum(mask["kind"] == "instance" for mask in found) / len(photos)
         cells = [f"{100 * scores[column].value:.2f}" for column in COLUMNS]
         table.add_row(f"{tau[0]}..{tau[-1]}", vote, str(rounds), f"{instances:.1f}", *cells, f"{elapsed_ms:.0f}")

@@ -10,9 +10,13 @@ STEPS = {
     "encoder": Command("components.encoder", "find the encoder, or train one by DINO"),
     "pretrain": Command("components.pretrain", "train the segmenter with masks pooled online"),
     "finetune": Command("components.finetune", "go on from a checkpoint on a mix of shards"),
-    "evaluate": Command("components.evaluate", "predict once, then score"),
+    "predict": Command("components.predict", "masks of photos by the generator and the models"),
+    "evaluate": Command("components.evaluate", "score predictions against labels"),
     "report": Command("components.report", "one page of metrics, curves and pictures"),
     "register": Command("components.register", "a version in the model registry"),
+}
+FIELD = {  # a pipeline of its own: field/dvc.yaml
+    "benchmark": Command("components.benchmark", "shards, predictions and scores of one public benchmark"),
 }
 CLUSTER = {  # what only a cluster runs
     "launch": Command("components.launch", "run a training on several machines"),
@@ -31,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _plain(arguments: list[str]) -> int:
-    return dispatch("python -m components", __doc__ or "", STEPS | CLUSTER, "params.yaml", arguments)
+    return dispatch("python -m components", __doc__ or "", STEPS | FIELD | CLUSTER, "params.yaml", arguments)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     params = load_params(args.params)
     if params.encoder.train:
-        train_encoder(params, Path(args.params).read_text(), load_manifest(args.shards), args.out)
+        train_encoder(params, load_manifest(args.shards), args.out)
     else:
         encoder = resolve(params.encode, args.out)
         print(f"{args.out}: {params.encode.name}, patch {encoder.patch_px} px, {encoder.channels} channels")

@@ -23,6 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    params, text = load_params(args.params), Path(args.params).read_text()
+    params = load_params(args.params)
     sets = {name: load_manifest(shards) for name, shards in args.set}
-    print(finetune(params, text, sets, args.encoder, args.start, args.out))
+    print(finetune(params, sets, args.encoder, args.start, args.out))

@@ -15,5 +15,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    params, text = load_params(args.params), Path(args.params).read_text()
-    print(pretrain(params, text, load_manifest(args.shards), args.encoder, args.out))
+    params = load_params(args.params)
+    print(pretrain(params, load_manifest(args.shards), args.encoder, args.out))

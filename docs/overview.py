@@ -24,7 +24,7 @@ JPEG_QUALITY = 82
 
 def main() -> None:
     rows = []
-    for photo in scored_photos(Path("work/evaluate"), "work/shards/val", ROWS):
+    for photo in scored_photos("work/predict", "work/shards/val", ROWS):
         drawn = pictures(photo.image, photo.annotations, photo.generator, photo.model)
         panels = zip(CAPTIONS, (picture for picture, _ in drawn), strict=True)
         rows.append(captioned([("photo", photo.image), *panels]))

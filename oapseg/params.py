@@ -54,23 +54,60 @@ class SampleParams(Section):
     size_px: Annotated[Whole, Field(ge=64, le=1024)]
 
 
-class Source(Section):
-    """Where photos come from: a folder below the set's root, in one of the layouts we read."""
+WITH_SPLIT = ("coco", "lvis", "voc", "stuff", "cityscapes")
+WITH_FOLDERS = ("coco_json", "labels", "saliency", "ytvis")
 
-    kind: Literal["coco", "classes", "photos", "tar"]
+
+class Source(Section):
+    """Where photos come from: a folder below the set's root, in one of the layouts we read.
+
+    `photos` and `labels` are below the source's folder, in layouts that leave their names open; `only` names a text
+    file below the set's root with the photos that count.
+    """
+
+    kind: Literal[
+        "coco", "classes", "photos", "tar", "coco_json", "lvis", "voc", "kitti", "sa1b", "stuff", "cityscapes",
+        "labels", "saliency", "ytvis",
+    ]  # fmt: skip
     path: str
     split: str | None = None
+    photos: str | None = None
+    labels: str | None = None
+    only: str | None = None
 
     @model_validator(mode="after")
-    def _split_goes_with_coco(self) -> "Source":
-        if (self.kind == "coco") != (self.split is not None):
-            raise ValueError(f"split goes with kind coco and no other; kind is {self.kind}, split is {self.split}")
+    def _names_go_with_kinds(self) -> "Source":
+        for name, kinds in (("split", WITH_SPLIT), ("photos", WITH_FOLDERS), ("labels", WITH_FOLDERS)):
+            value = getattr(self, name)
+            if (self.kind in kinds) != (value is not None):
+                said = f"kind is {self.kind}, {name} is {value}"
+                raise ValueError(f"{name} goes with kind {', '.join(kinds)} and no other; {said}")
         return self
 
 
 class SetParams(Section):
     root: str
     sources: Annotated[list[Source], Field(min_length=1)]
+
+
+class BenchmarkParams(Section):
+    """A public data set to score on: its sources, what is scored on it, and how its classes are made."""
+
+    root: str
+    sources: Annotated[list[Source], Field(min_length=1)]
+    tasks: Annotated[list[Literal["instance", "semantic", "panoptic", "saliency"]], Field(min_length=1)]
+    classes: Literal["coco_stuff27", "coco_u2seg", "cityscapes27", "cityscapes19"] | None = None
+    measures: list[Literal["mask", "box"]] = []
+    max_dets: Count = 100
+    short_side_px: Count | None = None
+    crop_px: Count | None = None
+
+    @model_validator(mode="after")
+    def _measures_go_with_instances(self) -> "BenchmarkParams":
+        if ("instance" in self.tasks) != bool(self.measures):
+            tasks, measures = ", ".join(self.tasks), ", ".join(self.measures) or "none"
+            raise ValueError(f"measures go with task instance and no other; tasks are {tasks}, measures {measures}")
+        return self
 
 
 class ShardsParams(Section):
@@ -215,22 +252,34 @@ class FinetuneParams(Section):
         return pretrain.model_copy(update={"steps": self.steps, "lr": self.lr, "warmup_steps": self.warmup_steps})
 
 
-class EvaluateParams(Section):
+class PredictParams(Section):
     image_px: Count
     windows: Count
     window_px: Count
     batch: Count
     device: Device
     precision: Precision
-    max_dets: Count
+    max_masks: Count
     mask_threshold: Share
     decay_overlaps: bool
+    train: bool
+    generator: str
+
+
+class EvaluateParams(Section):
+    max_dets: Count
     mapping: Literal["votes", "hungarian", "hungarian+votes"]
     fit_on: Literal["val", "train"]
     vote_score: Share
     vote_iou: Share
+    feature_clusters: Count
+    panoptic_score: Share
+    panoptic_overlap: Share
+    stuff_px: CountOrZero
+    saliency_score: Share
+    saliency_area: Share
+    saliency_ratio: Share
     bootstrap: CountOrZero
-    generator: str
 
 
 class ReportParams(Section):
@@ -252,9 +301,24 @@ class Params(Section):
     model: ModelParams
     pretrain: PretrainParams
     finetune: FinetuneParams
+    predict: PredictParams
     evaluate: EvaluateParams
+    benchmarks: dict[str, BenchmarkParams]
     report: ReportParams
     registration: Annotated[RegisterParams, Field(alias="register")]  # `register` is a method of every ABCMeta class
+
+
+def recipe(params: Params, *keys: str) -> str:
+    """The seed and the sections at these dotted keys alone, as YAML: what made a model, whatever else was set."""
+    whole = params.model_dump(mode="json", by_alias=True)
+    chosen: dict[str, Any] = {"seed": params.seed}
+    for key in keys:
+        *parents, last = key.split(".")
+        source, target = whole, chosen
+        for parent in parents:
+            source, target = source[parent], target.setdefault(parent, {})
+        target[last] = source[last]
+    return yaml.safe_dump(chosen, sort_keys=False)
 
 
 def default_params_path() -> Path:

@@ -11,6 +11,7 @@ from pipelines.stages import Meta
 RUNTIME = "torch-distributed"  # the ClusterTrainingRuntime that Kubeflow Trainer ships
 NODE = "node"  # its job, and the job's container
 MANAGER = "oapseg.io/launcher"
+NO_SIDECAR = {"sidecar.istio.io/inject": "false"}  # Istio's proxy outlives the training, so its pod would never end
 GRACE_S = 300  # after SIGTERM: to finish the step, save, and copy the checkpoint away
 
 
@@ -77,5 +78,6 @@ def _patch(meta: Meta) -> dict[str, Any]:
     }
     if meta.gpus:
         pod["tolerations"] = [{"key": cluster.GPU_TAINT, "operator": "Exists", "effect": "NoSchedule"}]
-    job = {"name": NODE, "template": {"spec": {"template": {"spec": pod}}}}
+    template = {"metadata": {"labels": dict(NO_SIDECAR)}, "spec": pod}
+    job = {"name": NODE, "template": {"spec": {"template": template}}}
     return {"template": {"spec": {"replicatedJobs": [job]}}}

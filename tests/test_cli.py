@@ -22,8 +22,10 @@ OFFERED = {  # others build on these: a change is deliberate and in CHANGELOG.md
     "components encoder": "--shards --out",
     "components pretrain": "--shards --encoder --out",
     "components finetune": "--start --encoder --set --out",
-    "components evaluate": "--model --encoder --shards --train-shards --out",
-    "components report": "--evaluate --pretrain --finetune --shards --out",
+    "components predict": "--encoder --model --shards --train-shards --out",
+    "components benchmark": "name --root --encoder --model --out",
+    "components evaluate": "--predictions --shards --train-shards --benchmark --out",
+    "components report": "--evaluate --predictions --pretrain --finetune --shards --out",
     "components register": "--model --evaluate --report --shards --out",
 }
 each_command = pytest.mark.parametrize("command", OFFERED)
@@ -37,7 +39,7 @@ def run(command: str, *arguments: str) -> int:
 def actions(command: str) -> list[argparse.Action]:
     """What a command takes, besides --help."""
     program, name = command.split()
-    listed = oapseg.cli.COMMANDS if program == "oapseg" else components.__main__.STEPS
+    listed = oapseg.cli.COMMANDS if program == "oapseg" else components.__main__.STEPS | components.__main__.FIELD
     parser = argparse.ArgumentParser(add_help=False)
     importlib.import_module(listed[name].module).add_arguments(parser)
     return parser._actions
@@ -56,7 +58,7 @@ def enough_arguments(command: str, folder: Path) -> list[str]:
 
 def test_every_command_is_listed_here() -> None:
     listed = {f"oapseg {name}" for name in oapseg.cli.COMMANDS}
-    listed |= {f"components {name}" for name in components.__main__.STEPS}
+    listed |= {f"components {name}" for name in components.__main__.STEPS | components.__main__.FIELD}
     assert listed == set(OFFERED)
 
 

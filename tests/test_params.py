@@ -30,7 +30,7 @@ def test_the_shipped_parameters_are_sound() -> None:
 def test_every_key_of_the_shipped_parameters_has_a_comment() -> None:
     """The sets of shards are explained together, on the line of `shards.sets`."""
     lines = default_params_path().read_text().splitlines()
-    keys = [line.strip() for line in lines if re.match(r" {0,4}[a-z_]+:", line)]
+    keys = [line.strip() for line in lines if re.match(r" {0,4}[a-z0-9_]+:", line)]
     bare = [line for line in keys if "#" not in line]
     assert bare == ["pretrain:", "finetune:", "val:"]
 
@@ -61,6 +61,18 @@ def test_every_key_of_the_shipped_parameters_has_a_comment() -> None:
         ("encoder.global_px", 100, "encoder: global_px 100 must be a multiple of patch_px 8"),
         ("encode.name", "own", "encode: name is own, so weights must name the file that the step encoder wrote"),
         ("shards.sets.val.sources", [{"kind": "photos", "path": ".", "split": "val"}], "split goes with kind coco"),
+        (
+            "shards.sets.val.sources",
+            [{"kind": "voc", "path": "."}],
+            "split goes with kind coco, lvis, voc, stuff, city",
+        ),
+        ("shards.sets.val.sources", [{"kind": "labels", "path": "."}], "photos goes with kind coco_json, labels, sal"),
+        ("shards.sets.val.sources", [{"kind": "pascal", "path": "."}], "input should be 'coco', 'classes', 'photos'"),
+        ("benchmarks.ecssd.tasks", ["detection"], "benchmarks.ecssd.tasks.0: input should be 'instance', 'semantic', "),
+        ("benchmarks.ecssd.measures", ["mask"], "measures go with task instance and no other; tasks are saliency"),
+        ("benchmarks.kitti.measures", [], "measures go with task instance and no other; tasks are instance, measures"),
+        ("benchmarks.cityscapes27.classes", "ade", "benchmarks.cityscapes27.classes: input should be 'coco_stuff27'"),
+        ("benchmarks.mine", {"root": "."}, "benchmarks.mine.sources: field required"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(key: str, value: Any, message: str) -> None:
@@ -79,8 +91,8 @@ def test_a_missing_key_is_named() -> None:
 
 def test_every_wrong_key_is_named_at_once() -> None:
     raw = changed("pretrain.steps", 0)
-    raw["evaluate"]["batch"] = "x"
-    with pytest.raises(ValueError, match=r"pretrain.steps: .*; evaluate.batch: "):
+    raw["predict"]["batch"] = "x"
+    with pytest.raises(ValueError, match=r"pretrain.steps: .*; predict.batch: "):
         parse_params(raw)
 
 

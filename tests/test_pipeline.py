@@ -11,11 +11,14 @@ import yaml
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
+from components.__main__ import FIELD as FIELD_STEPS
 from components.__main__ import STEPS
 from oapseg.params import default_params_path
 
 ROOT = Path(__file__).parents[1]
-STAGES: list[PipelineStage] = list(Repo(str(ROOT)).index.stages)
+ALL_STAGES: list[PipelineStage] = list(Repo(str(ROOT)).index.stages)
+STAGES = [stage for stage in ALL_STAGES if stage.path_in_repo == "dvc.yaml"]
+FIELD = [stage for stage in ALL_STAGES if stage.path_in_repo == "field/dvc.yaml"]
 META = {"image": str, "cpu": int, "memory": str, "gpus": int, "node_pool": str, "retries": int}
 each_stage = pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.addressing)
 
@@ -104,7 +107,7 @@ def test_it_says_what_it_is_and_what_it_needs_on_a_cluster(stage: PipelineStage)
 
 
 def test_all_that_is_in_params_yaml_is_seen_by_some_stage() -> None:
-    seen = {name.split(".")[0] for stage in STAGES for name in params_of(stage)}
+    seen = {name.split(".")[0] for stage in STAGES for name in params_of(stage)} | {"benchmarks"}  # of a pipeline aside
     assert seen == set(yaml.safe_load(default_params_path().read_text()))
 
 
@@ -117,3 +120,17 @@ def test_training_folders_outlive_a_killed_stage() -> None:
 def test_every_set_of_shards_is_made_by_a_stage_of_its_own() -> None:
     sets = yaml.safe_load(default_params_path().read_text())["shards"]["sets"]
     assert {parsed(stage).set for stage in STAGES if stage.addressing.startswith("shard@")} == set(sets)
+
+
+def test_the_field_has_every_benchmark_of_params_yaml_scored_by_the_models_of_the_pipeline() -> None:
+    benchmarks = yaml.safe_load(default_params_path().read_text())["benchmarks"]
+    assert {stage.name for stage in FIELD} == {f"benchmark@{name}" for name in benchmarks}
+    made = [out.def_path for stage in STAGES for out in stage.outs]
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    importlib.import_module(FIELD_STEPS["benchmark"].module).add_arguments(parser)
+    for stage in FIELD:
+        name = stage.name.partition("@")[2]
+        args = parser.parse_args(shlex.split(stage.cmd)[4:])
+        assert (args.name, str(args.out), args.root) == (name, f"work/field/{name}", benchmarks[name]["root"])
+        assert all(inside(dep.removeprefix("../"), made) for dep in files_of(stage))
+        assert f"benchmarks.{name}" in params_of(stage)

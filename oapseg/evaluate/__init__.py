@@ -1,9 +1,11 @@
-"""Predict once, then score (section 5): the trained model and, beside it, the generator that it learned from.
+"""Predict once, then score (section 5.2): trained models and, beside them, the generator that they learned from.
 
-In: a manifest of labelled photos, a model's folder, an encoder's folder. Out: predictions as COCO result JSON, and for
-every score its value, 95 % interval, protocol, split and number of photos. A kind of score is one file with functions
-from ground truth and predictions to `dict[str, Measured]`: `instances` (class-agnostic), `class_aware`. All of them
-take the same resampled photos (`intervals`), so that any two scores can be compared photo by photo.
+In: a manifest of labelled photos and predictions of its photos. Out: for every score its value, 95 % interval and what
+makes it comparable. The way of a photo: `predict` sees it and `predictions` keeps what was seen; `look` brings that
+together with the labels, once, and reduces it to a few small arrays (`overlaps` of instances, `semantic` confusions,
+`merge`d and `panoptic` segments, `saliency`). A kind of score is one file with functions from such arrays to
+`dict[str, Measured]`: `instances`, `class_aware`, `semantic`, `panoptic`, `saliency`; `scores` names them all. Each
+takes resamples of the photos (`intervals`), so that any two scores can be compared photo by photo.
 
-Beside the letters of `oapseg`: `T` IoU thresholds, `R` resamples of the photos.
+Beside the letters of `oapseg`: `T` IoU thresholds, `R` resamples of the photos, `L` annotations, `M` classes.
 """

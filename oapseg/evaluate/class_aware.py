@@ -1,42 +1,49 @@
-"""Class-aware instance scores (section 5.2): clusters become classes, then COCO's protocol over the classes."""
+"""Class-aware instance scores (section 5.2): clusters become classes, then COCO's protocol over the classes.
 
-from typing import Any
+Where photos carry LVIS's `neg_category_ids`, they are labelled for some classes only, and LVIS's rules apply:
+predictions of classes that a photo was not searched for are left out, those of classes that are not annotated
+throughout are never wrong, and the limit of masks is that of a photo, not of a photo and class.
+"""
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
-from oapseg.evaluate.instances import INSTANCE, score_coco
+from oapseg.evaluate.coco import NO_CLASS
+from oapseg.evaluate.instances import score_coco
 from oapseg.evaluate.intervals import Measured
-from oapseg.match.clusters import MAPPINGS, UNMAPPED, box_votes
+from oapseg.evaluate.overlaps import Measure, Overlaps
+from oapseg.match.clusters import MAPPINGS, UNMAPPED
 
 
 def fit_mapping(
-    truth: dict[str, Any], predictions: list[dict[str, Any]], *, rule: str, min_score: float, min_iou: float
+    overlaps: Overlaps, categories: Iterable[int], *, rule: str, min_score: float, min_iou: float
 ) -> dict[int, int]:
-    """The category of each cluster that has one, from instance masks scored at least `min_score` (U2Seg)."""
-    classes = sorted(category["id"] for category in truth["categories"])
-    labels = _by_photo([each for each in truth["annotations"] if not each["iscrowd"]])
-    voters = _by_photo([each for each in predictions if each["kind"] == INSTANCE and each["score"] >= min_score])
-    num_clusters = 1 + max((each["category_id"] for each in predictions), default=-1)
-    votes = torch.zeros(num_clusters, len(classes), dtype=torch.long)
-    for image_id, masks in voters.items():
-        annotations = labels.get(image_id, [])
-        votes += box_votes(
-            torch.tensor([mask["category_id"] for mask in masks]),
-            _boxes(masks),
-            torch.tensor([classes.index(each["category_id"]) for each in annotations], dtype=torch.long),
-            _boxes(annotations),
-            min_iou=min_iou,
-            shape=(num_clusters, len(classes)),
-        )
-    mapping = MAPPINGS[rule](votes).tolist()
-    return {cluster: classes[index] for cluster, index in enumerate(mapping) if index != UNMAPPED}
+    """The category of each cluster that has one (U2Seg).
+
+    Each annotation but a crowd votes for its category with every prediction scored at least `min_score` whose box IoU
+    with it is above `min_iou`.
+
+    Errors: `ValueError` where the overlaps were found with a larger `least_iou`.
+    """
+    if min_iou < overlaps.least_iou:
+        raise ValueError(f"least_iou {overlaps.least_iou} of the overlaps must be at most the votes' {min_iou}")
+    classes = np.array(sorted(categories), dtype=np.int64)
+    labels = _numbers(classes, overlaps.label_category)
+    boxes = overlaps.pairs["box"]
+    votes = np.zeros((1 + overlaps.cluster.max(initial=-1), len(classes)), dtype=np.int64)
+    voting = (boxes.iou > min_iou) & (overlaps.score[boxes.prediction] >= min_score)
+    voting &= (labels[boxes.annotation] != NO_CLASS) & ~overlaps.crowd[boxes.annotation]
+    np.add.at(votes, (overlaps.cluster[boxes.prediction[voting]], labels[boxes.annotation[voting]]), 1)
+    mapping = MAPPINGS[rule](torch.from_numpy(votes)).tolist()
+    return {cluster: int(classes[index]) for cluster, index in enumerate(mapping) if index != UNMAPPED}
 
 
 def score_class_aware(
-    truth: dict[str, Any],
-    predictions: list[dict[str, Any]],
+    overlaps: Overlaps,
+    categories: Iterable[int],
     mapping: dict[int, int],
     resamples: Int[np.ndarray, "R B"],
     max_dets: int,
@@ -45,25 +52,94 @@ def score_class_aware(
 
     The interval is that of the photos; the mapping stays as it was fitted.
     """
-    masks = [
-        each | {"category_id": mapping[each["category_id"]]}
-        for each in predictions
-        if each["kind"] == INSTANCE and each["category_id"] in mapping
-    ]
-    return score_coco(truth, masks, resamples, max_dets)
+    known = np.array(sorted(categories), dtype=np.int64)
+    classes = _classes(known, mapping, overlaps.cluster)
+    labels = _numbers(known, overlaps.label_category)
+    if not is_federated(overlaps):
+        return score_coco(overlaps, classes, labels, resamples, max_dets)
+    kept = _best_of_photo(overlaps, classes, max_dets)
+    searched = np.concatenate([overlaps.absent, np.stack([overlaps.label_photo, overlaps.label_category], 1)])
+    classes = np.where(kept & _among(overlaps.photo, classes, searched, known), classes, NO_CLASS)
+    unjudged = _among(overlaps.photo, classes, overlaps.partial, known)
+    return score_coco(overlaps, classes, labels, resamples, max_dets, unjudged=unjudged)
 
 
-def protocol(max_dets: int) -> str:
+def confusion(
+    overlaps: Overlaps,
+    measure: Measure,
+    categories: Iterable[int],
+    mapping: dict[int, int],
+    *,
+    min_score: float = 0.0,
+    min_iou: float = 0.5,
+) -> Int[np.ndarray, "M N"]:
+    """What annotations of each of M categories, by rising id, are taken for; crowds are left out.
+
+    An annotation is taken for the class of the prediction scored at least `min_score` that overlaps it most, by
+    `min_iou` or more; column M counts those whose prediction has no class, column M + 1 those without a prediction.
+    """
+    known = np.array(sorted(categories), dtype=np.int64)
+    labels = _numbers(known, overlaps.label_category)
+    pairs = overlaps.pairs[measure]
+    chosen = np.flatnonzero((pairs.iou >= min_iou) & (overlaps.score[pairs.prediction] >= min_score))
+    chosen = chosen[np.argsort(pairs.iou[chosen], kind="stable")]
+    taken = np.full(len(labels), len(known) + 1)
+    classes = _classes(known, mapping, overlaps.cluster)
+    # Of several values for one annotation the last stays: that of the largest IoU.
+    taken[pairs.annotation[chosen]] = np.where(classes == NO_CLASS, len(known), classes)[pairs.prediction[chosen]]
+    counted = (labels != NO_CLASS) & ~overlaps.crowd
+    table = np.zeros((len(known), len(known) + 2), dtype=np.int64)
+    np.add.at(table, (labels[counted], taken[counted]), 1)
+    return table
+
+
+def is_federated(overlaps: Overlaps) -> bool:
+    """Whether photos say which categories they were searched for (LVIS)."""
+    return len(overlaps.absent) > 0 or len(overlaps.partial) > 0
+
+
+def protocol(max_dets: int, *, federated: bool = False) -> str:
     """How these scores are computed, in words; the mapping is said beside it."""
+    if federated:
+        return f"LVIS, IoU 0.50:0.95, at most {max_dets} masks a photo, no score cut; mean over classes"
     return f"COCO, IoU 0.50:0.95, at most {max_dets} masks a photo and class, no score cut; mean over classes"
 
 
-def _by_photo(annotations: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    photos: dict[int, list[dict[str, Any]]] = {}
-    for annotation in annotations:
-        photos.setdefault(annotation["image_id"], []).append(annotation)
-    return photos
+def _classes(
+    known: Int[np.ndarray, " M"], mapping: dict[int, int], cluster: Int[np.ndarray, " S"]
+) -> Int[np.ndarray, " S"]:
+    """The place of each cluster's category among the known ones; `NO_CLASS` for a cluster without one."""
+    mapped = np.array(sorted(mapping), dtype=np.int64)
+    values = _numbers(known, np.array([mapping[each] for each in mapped.tolist()], dtype=np.int64))
+    place = _numbers(mapped, cluster)
+    return np.append(values, NO_CLASS)[place]  # the last of them is where `NO_CLASS` points
 
 
-def _boxes(annotations: list[dict[str, Any]]) -> torch.Tensor:
-    return torch.tensor([each["bbox"] for each in annotations], dtype=torch.float32).reshape(-1, 4)
+def _numbers(known: Int[np.ndarray, " K"], ids: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """Places of ids among known ones, which rise; `NO_CLASS` for others."""
+    if len(known) == 0:
+        return np.full(len(ids), NO_CLASS)
+    place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return np.where(known[place] == ids, place, NO_CLASS)
+
+
+def _best_of_photo(overlaps: Overlaps, classes: Int[np.ndarray, " S"], max_dets: int) -> Bool[np.ndarray, " S"]:
+    """The best predictions of each photo that have a class, ties in the order given."""
+    some = np.flatnonzero(classes != NO_CLASS)
+    order = some[np.lexsort((-overlaps.score[some], overlaps.photo[some]))]
+    photo = overlaps.photo[order]
+    kept = np.zeros(len(classes), dtype=bool)
+    kept[order[np.arange(len(order)) - np.searchsorted(photo, photo) < max_dets]] = True
+    return kept
+
+
+def _among(
+    photo: Int[np.ndarray, " S"],
+    classes: Int[np.ndarray, " S"],
+    listed: Int[np.ndarray, "N 2"],
+    known: Int[np.ndarray, " K"],
+) -> Bool[np.ndarray, " S"]:
+    """Whether photo and class are among those listed by photo and category."""
+    numbers = _numbers(known, listed[:, 1])
+    keys = (listed[:, 0] * len(known) + numbers)[numbers != NO_CLASS]
+    return (classes != NO_CLASS) & np.isin(photo.astype(np.int64) * len(known) + classes, keys)

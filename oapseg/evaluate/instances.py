@@ -1,41 +1,110 @@
-"""Class-agnostic instance scores (section 5.2): every annotation and every mask is one category."""
+"""Instance scores by COCO's protocol, whatever the classes (section 5.2) or class by class."""
 
-from typing import Any, Final
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from oapseg.evaluate.coco import AREAS_PX, IOU_THRESHOLDS, Matches, Measure, average_precision, average_recall, match
+from oapseg.evaluate.coco import (
+    AREAS_PX,
+    IOU_THRESHOLDS,
+    Matches,
+    average_precision,
+    average_recall,
+    match,
+    precision_at_recalls,
+)
 from oapseg.evaluate.intervals import Measured
-
-MEASURES: Final[dict[str, Measure]] = {"mask": "segm", "box": "bbox"}
-INSTANCE = "instance"  # `kind` of a prediction that stands for one thing
+from oapseg.evaluate.overlaps import Measure, Overlaps
 
 
-def score_class_agnostic(
-    truth: dict[str, Any], predictions: list[dict[str, Any]], resamples: Int[np.ndarray, "R B"], max_dets: int
-) -> dict[str, Measured]:
-    """Instance masks against the annotations of a COCO data set, whatever their classes, as shares in [0, 1].
+class Outcomes(NamedTuple):
+    """What came of each photo at one IoU, classes aside, crowds neither counted nor blamed."""
 
-    Semantic masks are left out: they join all things of a kind, which is no instance.
-    """
-    one = [{"id": 1, "name": "object"}]
-    annotations = [annotation | {"category_id": 1} for annotation in truth["annotations"]]
-    masks = [each | {"category_id": 1} for each in predictions if each["kind"] == INSTANCE]
-    return score_coco({**truth, "annotations": annotations, "categories": one}, masks, resamples, max_dets)
+    image_ids: Int[np.ndarray, " B"]
+    truths: Int[np.ndarray, " B"]  # annotations
+    found: Int[np.ndarray, " B"]  # of them, matched with a prediction
+    wrong: Int[np.ndarray, " B"]  # predictions that match none
+    best_iou: Float[np.ndarray, " B"]  # mean over annotations of the largest IoU of any prediction; NaN without
+
+    def f1(self) -> Float[np.ndarray, " B"]:
+        """Harmonic mean of precision and recall; NaN for a photo with neither annotation nor prediction."""
+        told = self.truths + self.found + self.wrong
+        return np.where(told > 0, 2 * self.found / np.maximum(told, 1), np.nan)
+
+
+def score_class_agnostic(overlaps: Overlaps, resamples: Int[np.ndarray, "R B"], max_dets: int) -> dict[str, Measured]:
+    """Instance masks against all annotations as one category, as shares in [0, 1]."""
+    return score_coco(overlaps, *_one_class(overlaps), resamples, max_dets)
 
 
 def score_coco(
-    truth: dict[str, Any], predictions: list[dict[str, Any]], resamples: Int[np.ndarray, "R B"], max_dets: int
+    overlaps: Overlaps,
+    classes: Int[np.ndarray, " S"],
+    label_classes: Int[np.ndarray, " L"],
+    resamples: Int[np.ndarray, "R B"],
+    max_dets: int,
+    *,
+    unjudged: Bool[np.ndarray, " S"] | None = None,
 ) -> dict[str, Measured]:
-    """AP, AP50, AP75 and AR of masks and boxes, over all sizes and by size: means over categories with annotations."""
+    """AP, AP50, AP75 and AR of masks and boxes, over all sizes and by size: means over classes with annotations.
+
+    Classes and the LVIS rules are those of `coco.match`; masks are absent where the labels are boxes alone. The columns
+    of `resamples` are the photos in the order of their image ids.
+    """
+    weights = np.concatenate([np.ones((1, resamples.shape[1]), dtype=resamples.dtype), resamples])
     scores: dict[str, Measured] = {}
-    for name, measure in MEASURES.items():
-        groups = match(truth, predictions, measure, max_dets)
+    for measure in overlaps.pairs:
+        by_class: dict[str, list[Float[np.ndarray, "R T"]]] = {}
+        for _, area, matches in match(overlaps, measure, classes, label_classes, max_dets, unjudged=unjudged):
+            for name, values in _of_class(matches, area, weights, max_dets).items():
+                by_class.setdefault(name, []).append(values)
         for area in AREAS_PX:
-            matches = [found for (_, size), found in groups.items() if size == area]
-            scores |= {f"{name}_{key}": value for key, value in _of_area(matches, area, resamples, max_dets).items()}
+            scores |= {
+                f"{measure}_{name}": _mean(by_class.get(name, []), len(weights)) for name in _names(area, max_dets)
+            }
     return scores
+
+
+def precision_recall(
+    overlaps: Overlaps, measure: Measure, weights: Int[np.ndarray, "R B"], max_dets: int
+) -> Float[np.ndarray, "R T 101"]:
+    """Class-agnostic precision at `coco.RECALL_THRESHOLDS`, for each of `coco.IOU_THRESHOLDS`; NaN without labels."""
+    for _, area, matches in match(overlaps, measure, *_one_class(overlaps), max_dets):
+        if area == "all":
+            return precision_at_recalls(matches, weights)
+    return np.full((len(weights), len(IOU_THRESHOLDS), 101), np.nan)
+
+
+def outcomes(
+    overlaps: Overlaps, measure: Measure, max_dets: int, *, min_score: float = 0.0, min_iou: float = 0.5
+) -> Outcomes:
+    """What came of each photo: predictions scored at least `min_score`, matched at the COCO threshold `min_iou`.
+
+    Errors: `ValueError` where `min_iou` is none of COCO's thresholds.
+    """
+    threshold = int(np.argmin(np.abs(IOU_THRESHOLDS - min_iou)))
+    if not np.isclose(IOU_THRESHOLDS[threshold], min_iou):
+        raise ValueError(f"min_iou {min_iou} must be one of COCO's thresholds, 0.50, 0.55 to 0.95")
+    num_photos = len(overlaps.image_ids)
+    classes, label_classes = _one_class(overlaps)
+    classes[overlaps.score < min_score] = -1
+    truths = found = np.zeros(num_photos, dtype=np.int64)
+    wrong = np.minimum(np.bincount(overlaps.photo[classes == 0], minlength=num_photos), max_dets)
+    for _, area, matches in match(overlaps, measure, classes, label_classes, max_dets):
+        if area == "all":
+            hit, blamed = matches.hit[threshold], ~(matches.hit | matches.ignored)[threshold]
+            truths = matches.num_truths
+            found = np.bincount(matches.photo[hit], minlength=num_photos)
+            wrong = np.bincount(matches.photo[blamed], minlength=num_photos)
+    counted = ~overlaps.crowd
+    best = np.bincount(
+        overlaps.label_photo[counted], weights=overlaps.pairs[measure].best[counted], minlength=num_photos
+    )
+    things = np.bincount(overlaps.label_photo[counted], minlength=num_photos)
+    return Outcomes(
+        overlaps.image_ids, truths, found, wrong, np.where(things > 0, best / np.maximum(things, 1), np.nan)
+    )
 
 
 def protocol(max_dets: int) -> str:
@@ -46,29 +115,37 @@ def protocol(max_dets: int) -> str:
     )
 
 
-def _of_area(
-    categories: list[Matches], area: str, resamples: Int[np.ndarray, "R B"], max_dets: int
-) -> dict[str, Measured]:
-    """Scores of one area range; the first row of weights is the photos as they are."""
-    weights = np.concatenate([np.ones((1, resamples.shape[1]), dtype=resamples.dtype), resamples])
-    precision = np.stack([[average_precision(each, row) for row in weights] for each in categories])  # K R T
-    limits = [limit for limit in (1, 10) if limit < max_dets] if area == "all" else []
-    recalls = {
-        limit: np.stack([average_recall(each, weights, limit) for each in categories]) for limit in [*limits, max_dets]
-    }
-    suffix = "" if area == "all" else f"_{area}"
-    scores = {f"AP{suffix}": _mean(precision)}
-    if area == "all":
-        for percent in (50, 75):
-            threshold = int(np.argmin(np.abs(IOU_THRESHOLDS - percent / 100)))
-            scores[f"AP{percent}"] = _mean(precision[..., threshold : threshold + 1])
-    return scores | {f"AR{limit}{suffix}": _mean(recall) for limit, recall in recalls.items()}
+def _one_class(overlaps: Overlaps) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " L"]]:
+    return np.zeros(len(overlaps.score), dtype=np.int64), np.zeros(len(overlaps.label_area), dtype=np.int64)
 
 
-def _mean(values: Float[np.ndarray, "K R T"]) -> Measured:
-    """The mean over categories that have annotations, and over IoU thresholds."""
-    present = ~np.isnan(values).any(-1)
+def _names(area: str, max_dets: int) -> list[str]:
+    if area != "all":
+        return [f"AP_{area}", f"AR{max_dets}_{area}"]
+    return ["AP", "AP50", "AP75", *(f"AR{limit}" for limit in (1, 10) if limit < max_dets), f"AR{max_dets}"]
+
+
+def _of_class(
+    matches: Matches, area: str, weights: Int[np.ndarray, "R B"], max_dets: int
+) -> dict[str, Float[np.ndarray, "R T"]]:
+    """Scores of one class and area range, by threshold."""
+    precision = average_precision(matches, weights)
+    if area != "all":
+        return {f"AP_{area}": precision, f"AR{max_dets}_{area}": average_recall(matches, weights, max_dets)}
+    scores = {"AP": precision}
+    for percent in (50, 75):
+        threshold = int(np.argmin(np.abs(IOU_THRESHOLDS - percent / 100)))
+        scores[f"AP{percent}"] = precision[:, threshold : threshold + 1]
+    limits = [*(limit for limit in (1, 10) if limit < max_dets), max_dets]
+    return scores | {f"AR{limit}": average_recall(matches, weights, limit) for limit in limits}
+
+
+def _mean(values: list[Float[np.ndarray, "R T"]], num_rows: int) -> Measured:
+    """The mean over classes that have annotations, and over IoU thresholds."""
+    if not values:
+        return Measured(np.nan, np.full(num_rows - 1, np.nan))
+    each = np.stack(values).mean(-1)
+    present = ~np.isnan(each)
     count = present.sum(0)
-    total = np.where(present, values.mean(-1), 0.0).sum(0)
-    means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    means = np.where(count > 0, np.where(present, each, 0.0).sum(0) / np.maximum(count, 1), np.nan)
     return Measured(float(means[0]), means[1:])

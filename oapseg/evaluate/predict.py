@@ -1,122 +1,148 @@
-"""Masks of a model, or of a generator, for every photo of a set, as COCO results."""
+"""Masks of a model, or of a generator, for photos, as COCO results."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
+from jaxtyping import UInt8
 from torch import Tensor
 
-from oapseg import storage
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.patches import Patches
-from oapseg.masks import INSTANCE, SEMANTIC, Masks, best_of_each_kind, boxes_xyxy, mask_to_rle, resize
-from oapseg.model.segmenter import Look, Predicted, Segmenter
-from oapseg.params import Device, EvaluateParams
-from oapseg.shards.read import Photos, Sample
+from oapseg.evaluate.predictions import PhotoResults, Predict
+from oapseg.masks import INSTANCE, SEMANTIC, Masks, best_of_each_kind, boxes_xyxy, mask_to_rle
+from oapseg.model.predicted import Predicted
+from oapseg.model.segmenter import Look, Segmenter
+from oapseg.params import Device, PredictParams
+from oapseg.shards.read import Sample
 
 KIND_NAMES = {INSTANCE: "instance", SEMANTIC: "semantic"}
+REGION = "region"  # where a cluster is, in a map of the whole photo
 NO_CLUSTER = 0  # category of a mask whose maker knows no clusters
 
 
+MODEL_RULE = "objectness x mean mask probability inside the mask"
+DECAY_RULE = f"{MODEL_RULE}, less where a better mask of its kind overlaps (matrix NMS, linear)"
+MODEL_REGIONS = "at each place, the cluster with the largest sum of score x mask probability"
+EQUAL_RULE = "ones: every mask 1.0, ties in the generator's order"
+GENERATOR_REGIONS = (
+    "semantic masks in the generator's order, the first at a place wins; clusters by k-means of features"
+)
+
+
+Pool = Callable[[list[Patches]], list[Masks]]  # a generator's `batch`
+
+
 def choose_device(device: Device) -> torch.device:
-    """The device that section `evaluate` names.
+    """The device that section `predict` names.
 
     Errors: `ValueError` where `cuda` is asked for and there is none.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("evaluate.device: cuda is asked for and no CUDA device is here; allowed are auto and cpu")
+        raise ValueError("predict.device: cuda is asked for and no CUDA device is here; allowed are auto and cpu")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def check_side(params: EvaluateParams, encoder: Encoder) -> None:
-    """Errors: `ValueError` where a side of section `evaluate` does not suit the encoder."""
+def check_side(params: PredictParams, encoder: Encoder) -> None:
+    """Errors: `ValueError` where a side of section `predict` does not suit the encoder."""
     for key in ("image_px", "window_px"):
         if getattr(params, key) % encoder.patch_px:
             raise ValueError(
-                f"evaluate.{key}: {getattr(params, key)} must be a multiple of the encoder's patch, "
+                f"predict.{key}: {getattr(params, key)} must be a multiple of the encoder's patch, "
                 f"{encoder.patch_px} px"
             )
 
 
-def predict_model(
-    segmenter: Segmenter, photos: Photos | list[Sample], params: EvaluateParams
-) -> Iterator[dict[str, Any]]:
-    """COCO results of the model, photo by photo, best score first; the category is the cluster."""
+def model_rule(params: PredictParams) -> str:
+    """How a model's masks are ranked, in words."""
+    rule = DECAY_RULE if params.decay_overlaps else MODEL_RULE
+    if params.windows > 1:
+        rule += f"; the whole photo and {params.windows} x {params.windows} windows of it"
+    return rule
+
+
+def model_predictor(segmenter: Segmenter, params: PredictParams) -> Predict:
+    """Photos to the model's results, best score first; the category is the cluster.
+
+    After the masks come the `region` results: which cluster each place of the photo belongs to, without overlap.
+    """
     device = segmenter.backbone.encoder.mean.device
     look = Look(
         image_px=params.image_px,
         windows=params.windows,
         window_px=params.window_px,
-        max_masks=params.max_dets,
+        max_masks=params.max_masks,
         mask_threshold=params.mask_threshold,
         decay_overlaps=params.decay_overlaps,
     )
 
-    def predict(images: list[Tensor]) -> list[Predicted]:
+    def predict(samples: list[Sample]) -> list[PhotoResults]:
         with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16"):
-            return segmenter.predict(images, look)
+            predicted = segmenter.predict([sample.image for sample in samples], look)
+        return [
+            PhotoResults(coco_results(sample.labels["image_id"], each))
+            for sample, each in zip(samples, predicted, strict=True)
+        ]
 
-    return _predict(predict, photos, params.batch, "model")
+    return predict
 
 
-def predict_generator(
-    encoder: Encoder,
-    pool: Callable[[list[Patches]], list[Masks]],
-    photos: Photos | list[Sample],
-    params: EvaluateParams,
-) -> Iterator[dict[str, Any]]:
-    """COCO results of a generator (its `batch`) on the plain encoder's patches, by score, equal ones in its order."""
+def generator_predictor(encoder: Encoder, pool: Pool, params: PredictParams) -> Predict:
+    """Photos to a generator's results on the plain encoder's patches, by score, equal ones in its order."""
 
-    def predict(images: list[Tensor]) -> list[Predicted]:
-        pooled = pool(encoder.patches(images, params.image_px))
-        predicted = []
-        for image, masks in zip(images, pooled, strict=True):
-            masks = masks.select(best_of_each_kind(masks.scores, masks.kind, params.max_dets))
-            whole = resize(masks.masks, image.shape[0], image.shape[1])
-            predicted.append(Predicted(whole, masks.scores, torch.full_like(masks.kind, NO_CLUSTER), masks.kind))
-        return predicted
+    def predict(samples: list[Sample]) -> list[PhotoResults]:
+        pooled = pool(encoder.patches([sample.image for sample in samples], params.image_px))
+        found = []
+        for sample, masks in zip(samples, pooled, strict=True):
+            masks = masks.select(best_of_each_kind(masks.scores, masks.kind, params.max_masks))
+            results = _mask_results(sample.labels["image_id"], _pooled(masks, sample.image))
+            found.append(PhotoResults(list(results.values()), masks.features[list(results)].cpu()))
+        return found
 
-    return _predict(predict, photos, params.batch, "generator")
+    return predict
 
 
 def coco_results(image_id: int, predicted: Predicted) -> list[dict[str, Any]]:
-    """Masks of one photo as COCO results; masks without a pixel are left out."""
-    boxes = boxes_xyxy(predicted.masks)
-    return [
-        {
-            "image_id": image_id,
-            "category_id": int(predicted.clusters[index]),
-            "segmentation": mask_to_rle(mask),
-            "bbox": [left, top, right - left, bottom - top],
-            "score": float(predicted.scores[index]),
-            "kind": KIND_NAMES[int(predicted.kind[index])],
-        }
-        for index, (mask, (left, top, right, bottom)) in enumerate(zip(predicted.masks, boxes.tolist(), strict=True))
-        if right > left
-    ]
+    """Masks and regions of one photo as COCO results."""
+    regions = [_result(image_id, cluster, mask, 1.0, REGION) for cluster, mask in predicted.regions()]
+    return [*_mask_results(image_id, predicted).values(), *regions]
 
 
-def write_results(path: Path, results: Iterable[dict[str, Any]]) -> None:
-    """A COCO result file, one mask a line, whole or not at all; only one photo's masks are in memory at a time."""
-    with storage.atomic_file(path) as file:
-        separator = "[\n"
-        for result in results:
-            file.write(f"{separator}{json.dumps(result, allow_nan=False)}".encode())
-            separator = ",\n"
-        file.write(b"[]\n" if separator == "[\n" else b"\n]\n")
+def _mask_results(image_id: int, predicted: Predicted) -> dict[int, dict[str, Any]]:
+    """Results by the masks' index; those without a pixel at the photo's size are left out."""
+    results = {}
+    for index in range(len(predicted.scores)):
+        mask = predicted.mask(index)
+        if mask.any():
+            kind = KIND_NAMES[int(predicted.kind[index])]
+            results[index] = _result(
+                image_id, int(predicted.clusters[index]), mask, float(predicted.scores[index]), kind
+            )
+    return results
 
 
-def _predict(
-    predict: Callable[[list[Tensor]], list[Predicted]], photos: Photos | list[Sample], batch: int, what: str
-) -> Iterator[dict[str, Any]]:
-    stream = iter(photos)
-    batches = range(0, len(photos), batch)
-    for _ in track(batches, description=f"masks of the {what}", console=Console(stderr=True)):
-        samples = list(islice(stream, batch))
-        for sample, predicted in zip(samples, predict([sample.image for sample in samples]), strict=True):
-            yield from coco_results(sample.labels["image_id"], Predicted(*(field.cpu() for field in predicted)))
+def _result(image_id: int, cluster: int, mask: Tensor, score: float, kind: str) -> dict[str, Any]:
+    left, top, right, bottom = boxes_xyxy(mask[None])[0].tolist()
+    return {
+        "image_id": image_id,
+        "category_id": cluster,
+        "segmentation": mask_to_rle(mask),
+        "bbox": [left, top, right - left, bottom - top],
+        "score": score,
+        "kind": kind,
+    }
+
+
+def _pooled(masks: Masks, image: UInt8[Tensor, "H W 3"]) -> Predicted:
+    """A generator's masks as what is seen in a photo; its clusters, if any, come from the masks' features later."""
+    soft = masks.masks.float()
+    return Predicted(
+        soft=soft,
+        threshold=0.5,
+        size=(image.shape[0], image.shape[1]),
+        scores=masks.scores,
+        clusters=torch.full_like(masks.kind, NO_CLUSTER),
+        kind=masks.kind,
+        belonging=soft[:0],
+        belonging_to=masks.kind[:0],
+    )

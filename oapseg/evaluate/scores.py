@@ -1,25 +1,26 @@
-"""All scores of one evaluation, each with what makes it comparable: protocol, split, photos, interval, rules."""
+"""All scores of one benchmark, each with what makes it comparable: protocol, split, interval, rules, versions."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
-from oapseg.evaluate import class_aware, instances
+from oapseg.evaluate import class_aware, instances, panoptic, saliency, semantic
+from oapseg.evaluate.benchmark import Benchmark
 from oapseg.evaluate.intervals import Measured, gain, resample_photos
+from oapseg.evaluate.look import Seen
+from oapseg.evaluate.predictions import Maker
 from oapseg.params import EvaluateParams
 
-HEADLINES = (
-    "mask_AP",
-    "mask_AP50",
-    "box_AP",
-    "box_AP50",
-)  # what `headlines.json` holds, with AR; `metrics.json` has all
+GENERATOR, MODEL, GAIN = "generator", "model", "gain"  # groups of scores; a group is a maker of masks, or their gain
+CLASS = "class_"  # before the name of an instance score by class
 SIZES = ("_small", "_medium", "_large")  # endings of scores of one size
-MODEL_RULE = "objectness x mean mask probability inside the mask"
-DECAY_RULE = f"{MODEL_RULE}, less where a better mask of its kind overlaps (matrix NMS, linear)"
-EQUAL_RULE = "ones: every mask 1.0, ties in the generator's order"
-OWN_RULE = "the generator's own"
+HEADLINES = (
+    *("mask_AP", "mask_AP50", "box_AP", "box_AP50", "class_mask_AP50", "semantic_mIoU", "panoptic_PQ"),
+    *("saliency_max_F_beta", "saliency_instance_mIoU"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,61 +30,116 @@ class Score:
     value: float
     low: float | None
     high: float | None
+    benchmark: str
     protocol: str
     split: str
     images: int
     score_rule: str
+    data: str  # hash of the photos and labels
+    checkpoint: str | None = None  # hash of the model
     generator: str | None = None  # what pooled the masks, where the number is of them
     mapping: str | None = None
     fit_on: str | None = None
     mapped_clusters: int | None = None
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Photos with labels, and what was predicted for them."""
+class Group(NamedTuple):
+    """Scores of one maker: each with its resamples, and what is said of it."""
 
-    split: str
-    truth: dict[str, Any]
-    model: list[dict[str, Any]]
+    measured: dict[str, Measured]
+    said: dict[str, dict[str, Any]]
+
+    def add(self, prefix: str, measured: Mapping[str, Measured], said: dict[str, Any]) -> None:
+        for name, each in measured.items():
+            self.measured[prefix + name] = each
+            self.said[prefix + name] = said
 
 
-def score_all(
-    val: Labelled, generator: list[dict[str, Any]], fit: Labelled, params: EvaluateParams, seed: int
-) -> dict[str, Score]:
-    """Scores by flat name: `generator.*`, `model.*`, `gain.*` (model less generator, paired) and `classes.*`.
+def score_maker(
+    maker: Maker, seen: Seen, fit: Seen, fit_split: str, benchmark: Benchmark, params: EvaluateParams, seed: int
+) -> Group:
+    """Every score of the benchmark's tasks, for one maker of masks. `fit` is where clusters are given their classes.
 
-    `fit` is where clusters are given their classes. What cannot be measured (AP of small things
-    without one) is absent.
+    Percent come later; what cannot be measured (AP of small things without one) is absent.
     """
-    images = len(val.truth["images"])
-    resamples = resample_photos(images, params.bootstrap, seed)
-    before = instances.score_class_agnostic(val.truth, generator, resamples, params.max_dets)
-    after = instances.score_class_agnostic(val.truth, val.model, resamples, params.max_dets)
-    rule = EQUAL_RULE if all(mask["score"] == 1 for mask in generator) else OWN_RULE
-    own_rule = DECAY_RULE if params.decay_overlaps else MODEL_RULE
-    if params.windows > 1:
-        own_rule += f"; the whole photo and {params.windows} x {params.windows} windows of it"
-    said: dict[str, Any] = {"protocol": instances.protocol(params.max_dets), "split": val.split, "images": images}
-    paired = {name: gain(after[name], before[name]) for name in after}
-    pooled = {"generator": params.generator, "score_rule": rule}
-    scores = _records("generator", before, said | pooled)
-    scores |= _records("model", after, said | {"score_rule": own_rule})
-    scores |= _records("gain", paired, said | pooled | {"score_rule": f"model: {own_rule}; generator: {rule}"})
-    if not val.truth["categories"]:
-        return scores
-    mapping = class_aware.fit_mapping(
-        fit.truth, fit.model, rule=params.mapping, min_score=params.vote_score, min_iou=params.vote_iou
-    )
-    classes = class_aware.score_class_aware(val.truth, val.model, mapping, resamples, params.max_dets)
-    said |= {
-        "protocol": class_aware.protocol(params.max_dets),
-        "score_rule": own_rule,
-        "mapping": params.mapping,
-        "fit_on": fit.split,
-        "mapped_clusters": len(mapping),
+    group = Group({}, {})
+    common = {
+        "benchmark": benchmark.name,
+        "split": benchmark.split,
+        "data": benchmark.data,
+        "checkpoint": maker.checkpoint,
+        "generator": maker.generator,
     }
-    return scores | _records("classes", classes, said)
+
+    def draws(count: int) -> Int[np.ndarray, "R B"]:
+        return resample_photos(count, params.bootstrap, seed)
+
+    def mapped(clusters: int) -> dict[str, Any]:
+        return {"mapping": params.mapping, "fit_on": fit_split, "mapped_clusters": clusters}
+
+    def of_measures(measured: dict[str, Measured]) -> dict[str, Measured]:
+        return {name: each for name, each in measured.items() if name.startswith(benchmark.measures)}
+
+    if photos := len(seen.overlaps.image_ids):
+        said = common | {"images": photos, "score_rule": maker.score_rule}
+        rule = {"protocol": instances.protocol(benchmark.max_dets)}
+        measured = instances.score_class_agnostic(seen.overlaps, draws(photos), benchmark.max_dets)
+        group.add("", of_measures(measured), said | rule)
+        if benchmark.things:
+            to_class = class_aware.fit_mapping(
+                fit.overlaps,
+                benchmark.things,
+                rule=params.mapping,
+                min_score=params.vote_score,
+                min_iou=params.vote_iou,
+            )
+            measured = class_aware.score_class_aware(
+                seen.overlaps, benchmark.things, to_class, draws(photos), benchmark.max_dets
+            )
+            federated = class_aware.is_federated(seen.overlaps)
+            rule = {"protocol": class_aware.protocol(benchmark.max_dets, federated=federated)}
+            group.add(CLASS, of_measures(measured), said | rule | mapped(len(to_class)))
+    if photos := len(seen.confusions):
+        classes = benchmark.classes.order()
+        to_class = semantic.fit_mapping(fit.confusions, classes, params.mapping)
+        counts = semantic.class_pixels(seen.confusions, to_class, classes)
+        rule = {"protocol": semantic.protocol(benchmark.crop_px)}
+        said = common | {"images": photos, "score_rule": maker.region_rule} | rule
+        group.add("semantic_", semantic.score_semantic(counts, draws(photos)), said | mapped(len(to_class)))
+    if photos := len(seen.shared):
+        named = panoptic.fit_mapping(fit.shared, benchmark.classes, params.mapping)
+        quality = panoptic.quality_counts(seen.shared, named, benchmark.classes, min_stuff_px=params.stuff_px)
+        rule = {"protocol": panoptic.protocol(params.panoptic_score, params.panoptic_overlap, params.stuff_px)}
+        said = common | {"images": photos, "score_rule": f"{maker.score_rule}; regions: {maker.region_rule}"} | rule
+        total = len(named.instances) + len(named.regions)
+        measured = panoptic.score_panoptic(quality, benchmark.classes, draws(photos))
+        group.add("panoptic_", measured, said | mapped(total))
+    if photos := len(seen.saliency):
+        rule = {"protocol": saliency.protocol(params.saliency_score, params.saliency_area, params.saliency_ratio)}
+        said = common | {"images": photos, "score_rule": maker.score_rule} | rule
+        group.add("saliency_", saliency.score_saliency(seen.saliency, draws(photos)), said)
+    return group
+
+
+def as_scores(groups: Mapping[str, Group]) -> dict[str, Score]:
+    """Scores by flat name, `generator.mask_AP50`, `model.panoptic_PQ` and so on, and `gain.*`: model less generator.
+
+    A gain is paired: both are scored on the same resamples of the photos.
+    """
+    scores: dict[str, Score] = {}
+    for maker, group in groups.items():
+        scores |= _records(maker, group.measured, group.said)
+    before, after = groups[GENERATOR], groups[MODEL]
+    paired = {name: gain(after.measured[name], before.measured[name]) for name in after.measured}
+    said = {
+        name: after.said[name]
+        | {
+            "generator": before.said[name]["generator"],
+            "score_rule": f"model: {after.said[name]['score_rule']}; generator: {before.said[name]['score_rule']}",
+        }
+        for name in after.measured
+    }
+    return scores | _records(GAIN, paired, said)
 
 
 def headlines(scores: dict[str, Score], max_dets: int) -> dict[str, float]:
@@ -108,13 +164,15 @@ def read_scores(values: dict[str, Any]) -> dict[str, Score]:
         raise ValueError(f"metrics.json: not as the step evaluate writes it ({error})") from None
 
 
-def _records(group: str, measured: dict[str, Measured], said: dict[str, Any]) -> dict[str, Score]:
+def _records(group: str, measured: Mapping[str, Measured], said: Mapping[str, dict[str, Any]]) -> dict[str, Score]:
     scores = {}
     for name, each in measured.items():
         if np.isnan(each.value):
             continue
-        low, high = (None, None) if (ends := each.interval()) is None else (_percent(end) for end in ends)
-        scores[f"{group}.{name}"] = Score(_percent(each.value), low, high, **said)
+        score = Score(_percent(each.value), None, None, **said[name])
+        if (ends := each.interval()) is not None:
+            score = replace(score, low=_percent(ends[0]), high=_percent(ends[1]))
+        scores[f"{group}.{name}"] = score
     return scores
 
 

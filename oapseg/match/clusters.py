@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
-from jaxtyping import Float, Int
-from pycocotools import mask as coco_mask
+from jaxtyping import Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -48,23 +47,12 @@ MAPPINGS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
-def box_votes(
-    clusters: Int[Tensor, " S"],
-    boxes_xywh: Float[Tensor, "S 4"],
-    classes: Int[Tensor, " T"],
-    class_boxes_xywh: Float[Tensor, "T 4"],
-    *,
-    min_iou: float,
-    shape: tuple[int, int],
+def pixel_votes(
+    clusters: Int[Tensor, " N"], classes: Int[Tensor, " N"], pixels: Int[Tensor, " N"], *, shape: tuple[int, int]
 ) -> Int[Tensor, "K M"]:
-    """The votes of one photo: each annotation votes for its class with each mask whose box IoU is above `min_iou`.
+    """The votes of pixels, counted by pairs of a cluster and a class, each pair as often as it comes.
 
     `shape` is (K, M), the numbers of clusters and classes.
     """
     votes = torch.zeros(shape, dtype=torch.long)
-    if len(clusters) and len(classes):
-        crowd = [0] * len(classes)
-        overlap = coco_mask.iou(boxes_xywh.double().numpy(), class_boxes_xywh.double().numpy(), crowd)
-        mask, annotation = (torch.from_numpy(index) for index in (overlap > min_iou).nonzero())
-        votes.index_put_((clusters[mask], classes[annotation]), torch.tensor(1), accumulate=True)
-    return votes
+    return votes.index_put_((clusters, classes), pixels, accumulate=True)

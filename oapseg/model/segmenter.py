@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from oapseg.encode.encoder import Encoder, square
@@ -14,20 +14,11 @@ from oapseg.model.adapter import ViTAdapter
 from oapseg.model.heads import ProjectionHead
 from oapseg.model.mask_decoder import MaskDecoder, Prediction
 from oapseg.model.pixel_decoder import PixelDecoder
+from oapseg.model.predicted import Predicted
 from oapseg.model.windows import Box, cut, cut_off, paste, window_boxes
 from oapseg.params import ModelParams
 
-MIN_MASK_PIXELS = 1  # an empty mask is no mask
 PARTIAL = 0.3  # share of its score that a mask keeps which a window cuts off
-
-
-class Predicted(NamedTuple):
-    """The masks of one photo at its own resolution, best score first."""
-
-    masks: Bool[Tensor, "S H W"]
-    scores: Float[Tensor, " S"]  # objectness times mean probability inside the mask
-    clusters: Int[Tensor, " S"]  # arg max of the head
-    kind: Int[Tensor, " S"]  # 0 instance, 1 semantic
 
 
 @dataclass(frozen=True)
@@ -93,7 +84,7 @@ class Segmenter(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: list[UInt8[Tensor, "_H _W 3"]], look: Look) -> list[Predicted]:
-        """The best masks of each photo, resized back to its own size."""
+        """The best masks of each photo, and the cluster of each place by the look at the whole of it."""
         device = self.backbone.encoder.mean.device
         images = [image.to(device) for image in images]
         whole = self._seen(torch.stack([square(image, look.image_px) for image in images]), look)
@@ -104,17 +95,18 @@ class Segmenter(nn.Module):
             for seen, each in zip(found, self._seen(views, look), strict=True):
                 seen.append(_placed(each, box, cells, look.mask_threshold))
         return [
-            _best(_Seen(*map(torch.cat, zip(*seen, strict=True))), image, look)
+            _best(_Seen(*map(torch.cat, zip(*seen, strict=True))), *_belonging(seen[0]), image, look)
             for seen, image in zip(found, images, strict=True)
         ]
 
     def _seen(self, views: Float[Tensor, "B 3 H W"], look: Look) -> list[_Seen]:
         """All queries of each view, with the plain score: objectness times mean probability inside the mask."""
         last = self(views)[-1]
+        logits, objectness = last.mask_logits.float(), last.objectness.float().sigmoid()
         clusters = self.query_logits(last.queries).argmax(-1)
         return [
-            _Seen(logits, objectness.sigmoid() * confidence(logits, look.mask_threshold), names, self.decoder.kind)
-            for logits, objectness, names in zip(last.mask_logits, last.objectness, clusters, strict=True)
+            _Seen(masks, share * confidence(masks, look.mask_threshold), names, self.decoder.kind)
+            for masks, share, names in zip(logits, objectness, clusters, strict=True)
         ]
 
 
@@ -128,8 +120,26 @@ def _placed(seen: _Seen, box: Box, cells: int, threshold: float) -> _Seen:
     return seen._replace(logits=paste(seen.logits, box, cells), scores=seen.scores * torch.where(partial, PARTIAL, 1.0))
 
 
-def _best(seen: _Seen, image: UInt8[Tensor, "H W 3"], look: Look) -> Predicted:
-    """The masks of one photo that are kept, at its own size."""
+def _belonging(whole: _Seen) -> tuple[Float[Tensor, "G h w"], Int[Tensor, " G"]]:
+    """How much each place belongs to each cluster that holds any: the probabilities of its masks, by their scores.
+
+    Departs from the paper, which does not say how masks become one semantic map.
+    """
+    votes = whole.logits.sigmoid() * whole.scores[:, None, None]
+    names, place = whole.clusters.unique(return_inverse=True)
+    sums = votes.new_zeros(len(names), *votes.shape[1:]).index_add_(0, place, votes)
+    winners = sums.argmax(0).unique()
+    return sums[winners], names[winners]
+
+
+def _best(
+    seen: _Seen,
+    belonging: Float[Tensor, "G h w"],
+    belonging_to: Int[Tensor, " G"],
+    image: UInt8[Tensor, "H W 3"],
+    look: Look,
+) -> Predicted:
+    """The masks of one photo that are kept."""
     scores = seen.scores
     if look.decay_overlaps:
         scores = scores.clone()
@@ -137,10 +147,16 @@ def _best(seen: _Seen, image: UInt8[Tensor, "H W 3"], look: Look) -> Predicted:
             own = seen.kind == kind
             scores[own] *= overlap_decay(seen.logits[own].sigmoid() > look.mask_threshold, scores[own])
     best = best_of_each_kind(scores, seen.kind, look.max_masks)
-    masks = _at_size(seen.logits[best], (image.shape[0], image.shape[1])) > look.mask_threshold
-    kept = masks.flatten(1).sum(1) >= MIN_MASK_PIXELS
-    best, masks = best[kept], masks[kept]
-    return Predicted(masks, scores[best], seen.clusters[best], seen.kind[best])
+    return Predicted(
+        seen.logits[best],
+        float(torch.logit(torch.tensor(look.mask_threshold))),
+        (image.shape[0], image.shape[1]),
+        scores[best],
+        seen.clusters[best],
+        seen.kind[best],
+        belonging,
+        belonging_to,
+    )
 
 
 def confidence(mask_logits: Float[Tensor, "Q h w"], threshold: float) -> Float[Tensor, " Q"]:
@@ -148,10 +164,3 @@ def confidence(mask_logits: Float[Tensor, "Q h w"], threshold: float) -> Float[T
     probability = mask_logits.sigmoid().flatten(1)
     inside = (probability > threshold).float()
     return (probability * inside).sum(1) / inside.sum(1).clamp(min=1)
-
-
-def _at_size(mask_logits: Float[Tensor, "Q h w"], size: tuple[int, int]) -> Float[Tensor, "Q H W"]:
-    """Mask probabilities at a photo's size; logits and not probabilities are resized, so edges stay where they are."""
-    if mask_logits.shape[0] == 0:
-        return mask_logits.new_zeros(0, *size)
-    return F.interpolate(mask_logits[None], size, mode="bilinear", align_corners=False)[0].sigmoid()

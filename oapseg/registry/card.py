@@ -6,8 +6,11 @@ from oapseg.evaluate.scores import Score
 from oapseg.registry.lineage import Lineage, set_name
 from oapseg.shards.manifest import Manifest
 
-SHOWN = ("mask_AP", "mask_AP50", "mask_AR100", "box_AP", "box_AP50", "box_AR100")
-GROUPS = {"generator": "pseudo-masks", "model": "model", "gain": "gain", "classes": "model, by class"}
+SHOWN = (
+    *("mask_AP", "mask_AP50", "mask_AR100", "box_AP", "box_AP50", "box_AR100", "class_mask_AP", "class_mask_AP50"),
+    *("semantic_accuracy", "semantic_mIoU", "panoptic_PQ", "panoptic_SQ", "panoptic_RQ"),
+)
+GROUPS = {"generator": "pseudo-masks", "pretrained": "pretrained", "model": "model", "gain": "gain"}
 
 
 def model_card(name: str, scores: dict[str, Score], manifests: Iterable[Manifest], lineage: Lineage) -> str:
@@ -48,24 +51,29 @@ def _data(manifests: Iterable[Manifest], lineage: Lineage) -> str:
 
 
 def _scores(scores: dict[str, Score]) -> str:
-    first = scores["model.mask_AP50"]
+    """A table of the scores that were measured, and under it what makes them comparable."""
+    own = {flat.partition(".")[2]: score for flat, score in scores.items() if flat.startswith("model.")}
+    groups = {group: title for group, title in GROUPS.items() if any(flat.startswith(f"{group}.") for flat in scores)}
     lines = [
-        f"Percent on {first.images} photos of {first.split}, with 95 % bootstrap intervals.",
+        "Percent, with 95 % bootstrap intervals.",
         "",
-        f"| | {' | '.join(GROUPS.values())} |",
-        f"|---|{'---|' * len(GROUPS)}",
+        f"| | {' | '.join(groups.values())} |",
+        f"|---|{'---|' * len(groups)}",
     ]
-    for name in SHOWN:
-        cells = [_cell(scores.get(f"{group}.{name}")) for group in GROUPS]
+    for name in (name for name in SHOWN if name in own):
+        cells = [_cell(scores.get(f"{group}.{name}")) for group in groups]
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
-    said = {group: next((s for flat, s in scores.items() if flat.startswith(f"{group}.")), None) for group in GROUPS}
-    lines += ["", f"Without classes: {first.protocol}."]
+    said = dict.fromkeys(_said(own[name]) for name in SHOWN if name in own)
+    lines += ["", *(f"- {text}" for text in said)]
     for group in ("generator", "model"):
-        if (score := said[group]) is not None:
-            lines.append(f"Rank of the masks ({GROUPS[group]}): {score.score_rule}.")
-    if (score := said["classes"]) is not None:
-        lines.append(f"By class: {score.protocol}; mapping {score.mapping}, fitted on {score.fit_on}.")
+        if (score := next((s for flat, s in scores.items() if flat.startswith(f"{group}.")), None)) is not None:
+            lines.append(f"- Rank of the masks ({GROUPS[group]}): {score.score_rule}.")
     return "\n".join(lines)
+
+
+def _said(score: Score) -> str:
+    mapped = "" if score.mapping is None else f" Clusters to classes: {score.mapping}, fitted on {score.fit_on}."
+    return f"{score.benchmark}, {score.images} photos of {score.split}: {score.protocol}.{mapped}"
 
 
 def _cell(score: Score | None) -> str:

@@ -18,9 +18,10 @@ from torch import Tensor
 from oapseg import storage
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.load import load_encoder
-from oapseg.evaluate.predict import KIND_NAMES, check_side, choose_device, write_results
+from oapseg.evaluate.predict import KIND_NAMES, check_side, choose_device
+from oapseg.evaluate.predictions import write_results
 from oapseg.masks import INSTANCE, SEMANTIC, Masks, boxes_xyxy, mask_to_rle, resize
-from oapseg.params import EvaluateParams, load_params
+from oapseg.params import PredictParams, load_params
 from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
 from oapseg.report.gallery import Entry, render_gallery, thumbnail
@@ -65,16 +66,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     params = load_params(args.params)
     found = Found(list_photos(args.photos, args.out))
-    name = params.evaluate.generator
+    name = params.predict.generator
     if name not in GENERATORS:
-        raise ValueError(f"evaluate.generator: no generator {name!r}; allowed are {', '.join(GENERATORS)}")
-    encoder = load_encoder(params.encode).to(choose_device(params.evaluate.device))
-    check_side(params.evaluate, encoder)
+        raise ValueError(f"predict.generator: no generator {name!r}; allowed are {', '.join(GENERATORS)}")
+    encoder = load_encoder(params.encode).to(choose_device(params.predict.device))
+    check_side(params.predict, encoder)
     generator = GENERATORS[name](**params.pool[name])
-    pooled = pool_photos(args.photos, found, encoder, generator, params.evaluate, params.shards.max_pixels)
+    pooled = pool_photos(args.photos, found, encoder, generator, params.predict, params.shards.max_pixels)
     write_results(args.out / "masks.json", write_pictures(pooled, found, args.out))
     lines = summary(found)
-    lines[0] += f" Encoder {params.encode.name}, photos at {params.evaluate.image_px} px, generator {name}."
+    lines[0] += f" Encoder {params.encode.name}, photos at {params.predict.image_px} px, generator {name}."
     storage.write_text(
         args.out / "index.html", render_gallery(f"Masks of {args.photos.resolve().name}", lines, found.entries)
     )
@@ -94,7 +95,7 @@ def list_photos(folder: Path, out: Path) -> list[str]:
 
 
 def pool_photos(
-    folder: Path, found: Found, encoder: Encoder, generator: Generator, params: EvaluateParams, max_pixels: int
+    folder: Path, found: Found, encoder: Encoder, generator: Generator, params: PredictParams, max_pixels: int
 ) -> Iterator[Pooled]:
     """Each photo with its masks; broken ones are noted in `found` and skipped.
 

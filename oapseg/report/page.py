@@ -3,12 +3,21 @@
 from html import escape
 from pathlib import Path
 
-from oapseg.evaluate.scores import SIZES, Score
+from oapseg.evaluate.scores import GENERATOR, MODEL, SIZES, Score
 from oapseg.report.chart import curves, interval_bars
 from oapseg.report.history import Column
 from oapseg.report.photos import Panel
 
 STYLE = Path(__file__).with_name("page.css")
+KINDS = {  # of scores, by how their names begin
+    "mask_": "Masks",
+    "box_": "Boxes",
+    "class_mask_": "Masks by class",
+    "class_box_": "Boxes by class",
+    "semantic_": "Semantic",
+    "panoptic_": "Panoptic",
+}
+MARKED = (GENERATOR, MODEL)  # drawn as bars
 CAPTIONS = ("annotated", "{generator}, best mask for each", "model, best mask for each", "model, as it ranks them")
 
 
@@ -19,12 +28,12 @@ def render(
     rows: list[tuple[str, list[Panel]]],
 ) -> str:
     """The whole page. `histories` are columns by training step, `rows` the pictures of each photo by its name."""
-    first = scores["generator.mask_AP"]
-    generator = first.generator or "generator"
+    generator = next((score.generator for score in scores.values() if score.generator), None) or "generator"
+    benchmarks = dict.fromkeys(f"{score.images} photos of {score.benchmark}" for score in scores.values())
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="soft">{first.images} photos of {escape(first.split)}. All scores in percent, with 95&nbsp;% '
-        "intervals by the bootstrap over photos.</p>",
+        f'<p class="soft">{escape(", ".join(benchmarks))}. All scores in percent, with 95&nbsp;% intervals by the '
+        "bootstrap over photos.</p>",
         _cards(scores, generator),
         _scores(scores, generator),
         _protocols(scores, generator),
@@ -41,13 +50,15 @@ def render(
 
 
 def _cards(scores: dict[str, Score], generator: str) -> str:
-    """The four numbers that a reader came for; those that were not measured are left out."""
+    """The numbers that a reader came for; those that were not measured are left out."""
     recall = _recall(scores)
     wanted = [
         ("model.mask_AP50", "AP50 of masks", "lead"),
-        (f"model.{recall}", f"{recall.removeprefix('mask_')} of masks", "lead"),
-        (f"gain.{recall}", f"gain over {generator} in {recall.removeprefix('mask_')}", ""),
-        ("classes.mask_AP50", "AP50 by class", ""),
+        (f"model.mask_{recall}", f"{recall} of masks", "lead"),
+        (f"gain.mask_{recall}", f"gain over {generator} in {recall}", ""),
+        ("model.class_mask_AP50", "AP50 by class", ""),
+        ("model.semantic_mIoU", "semantic mIoU", ""),
+        ("model.panoptic_PQ", "panoptic quality", ""),
     ]
     cards = [
         f'<div class="card {kind}"><span class="soft">{escape(label)}</span><b>{_value(name, scores[name])}</b>'
@@ -59,52 +70,58 @@ def _cards(scores: dict[str, Score], generator: str) -> str:
 
 
 def _scores(scores: dict[str, Score], generator: str) -> str:
-    """Model against generator without classes, then the model by class; scores by size are folded away."""
-    names = list(dict.fromkeys(flat.split(".")[1] for flat in scores))
+    """All makers of masks side by side; scores by size are folded away."""
+    names = list(dict.fromkeys(flat.partition(".")[2] for flat in scores))
     overall = [name for name in names if not name.endswith(SIZES)]
     by_size = [name for size in SIZES for name in names if name.endswith(size)]
     return (
-        f"<h2>Scores</h2><p>Without classes: the masks that {escape(generator)} pools from the plain encoder, and "
-        "those of the model that learned from such masks. By class: the model's clusters taken for classes.</p>"
+        f"<h2>Scores</h2><p>The masks that {escape(generator)} pools from the plain encoder, and those of the models "
+        "that learned from such masks. By class: clusters taken for classes.</p>"
         + _table(overall, scores, generator)
         + (f"<details><summary>By size</summary>{_table(by_size, scores, generator)}</details>" if by_size else "")
     )
 
 
 def _table(names: list[str], scores: dict[str, Score], generator: str) -> str:
-    compared = [scores[f"{group}.{name}"] for group in ("generator", "model") for name in names]
-    top = max([score.high or score.value for score in compared], default=0.0) or 1.0
-    head = (
-        f'<tr><th></th><th class="key generator">{escape(generator)}</th><th class="key model">model</th>'
-        f"<th>gain</th><th>0 to {top:.0f} %</th><th>model, by class</th></tr>"
-    )
+    """A row a score, below the heading of its kind; bars of one kind share a scale."""
+    makers = dict.fromkeys(flat.partition(".")[0] for flat in scores)
+    titles = {maker: generator if maker == GENERATOR else maker for maker in makers}
+    head = "".join(f'<th class="key {maker}">{escape(title)}</th>' for maker, title in titles.items())
     rows = []
-    for measure, heading in (("mask", "Masks"), ("box", "Boxes")):
-        rows.append(f'<tr class="group"><td colspan="6">{heading}</td></tr>')
-        for name in names:
-            if not name.startswith(measure):
-                continue
+    for prefix, heading in KINDS.items():
+        of_kind = [name for name in names if _kind(name) == prefix]
+        if not of_kind:
+            continue
+        marked = [scores[flat] for maker in MARKED for name in of_kind if (flat := f"{maker}.{name}") in scores]
+        top = max([score.high or score.value for score in marked], default=0.0) or 1.0
+        rows.append(f'<tr class="group"><td colspan="{len(makers) + 1}">{heading}</td><td>0 to {top:.0f} %</td></tr>')
+        for name in of_kind:
             marks = [
-                (group, score.value, score.low, score.high)
-                for group in ("generator", "model")
-                if (score := scores[f"{group}.{name}"])
+                (maker, score.value, score.low, score.high)
+                for maker in MARKED
+                if (score := scores.get(f"{maker}.{name}"))
             ]
-            cells = [_cell(f"{group}.{name}", scores) for group in ("generator", "model", "gain", "classes")]
-            cells.insert(3, f"<td>{interval_bars(marks, top)}</td>")
-            rows.append(f"<tr><td>{name.removeprefix(f'{measure}_').replace('_', ', ')}</td>{''.join(cells)}</tr>")
-    return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+            cells = "".join(_cell(f"{maker}.{name}", scores) for maker in makers)
+            label = name.removeprefix(prefix).replace("_", ", ")
+            rows.append(f"<tr><td>{label}</td>{cells}<td>{interval_bars(marks, top)}</td></tr>")
+    return f'<div class="wide"><table><tr><th></th>{head}<th></th></tr>{"".join(rows)}</table></div>'
 
 
 def _protocols(scores: dict[str, Score], generator: str) -> str:
     """What makes the numbers comparable with others'."""
-    own, pooled = scores["model.mask_AP"], scores["generator.mask_AP"]
-    lines = [("Protocol", own.protocol), ("Rank of the model's masks", own.score_rule)]
-    lines.append((f"Rank of {generator}'s masks", pooled.score_rule))
-    classes = next((score for name, score in scores.items() if name.startswith("classes.")), None)
-    if classes:
-        lines.append(("Protocol by class", classes.protocol))
-        mapping = f"{classes.mapping}, fitted on {classes.fit_on}; {classes.mapped_clusters} clusters have a class"
-        lines.append(("Clusters to classes", mapping))
+    lines = []
+    for prefix, heading in KINDS.items():
+        score = next((s for flat, s in scores.items() if flat.startswith(f"{MODEL}.{prefix}")), None)
+        if score is None:
+            continue
+        lines.append((heading, f"{score.images} photos; {score.protocol}"))
+        if score.mapping is not None:
+            mapping = f"{score.mapping}, fitted on {score.fit_on}; {score.mapped_clusters} clusters have a class"
+            lines.append((f"{heading}: clusters to classes", mapping))
+    for maker, title in ((MODEL, "the model"), (GENERATOR, generator)):
+        score = next((s for flat, s in scores.items() if flat.startswith(f"{maker}.")), None)
+        if score is not None:
+            lines.append((f"Rank of {title}'s masks", score.score_rule))
     return f"<dl>{''.join(f'<dt>{escape(term)}</dt><dd>{escape(text)}</dd>' for term, text in lines)}</dl>"
 
 
@@ -144,9 +161,13 @@ def _photos(rows: list[tuple[str, list[Panel]]], generator: str) -> str:
 
 
 def _recall(scores: dict[str, Score]) -> str:
-    """The name of the recall with the most masks: `mask_AR100` where 100 are kept."""
+    """The name of the recall with the most masks: `AR100` where 100 are kept."""
     limits = [name.removeprefix("model.mask_AR") for name in scores if name.startswith("model.mask_AR")]
-    return f"mask_AR{max(int(limit) for limit in limits if limit.isdigit())}"
+    return f"AR{max([int(limit) for limit in limits if limit.isdigit()], default=100)}"
+
+
+def _kind(name: str) -> str:
+    return next(prefix for prefix in KINDS if name.startswith(prefix))
 
 
 def _cell(name: str, scores: dict[str, Score]) -> str:

@@ -1,5 +1,6 @@
 """What a set of shards holds, and where each sample lies."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,8 @@ class Shard:
 class Manifest:
     """A set of shards.
 
-    `labels` are the kinds that at least one sample has, out of "instances", "panoptic" and "class"; `categories` those
+    `labels` are the kinds that at least one sample has, out of "instances", "panoptic",
+    "semantic", "video" and "class"; `categories` those
     of its segments; `skipped` the original names of broken photos by reason.
     """
 
@@ -87,6 +89,12 @@ class Manifest:
     labels: tuple[str, ...]
     categories: tuple[dict[str, Any], ...]  # {id, name, isthing}
     skipped: dict[str, list[str]]
+
+    @property
+    def sha256(self) -> str:
+        """One hash over all shards: the same photos and labels wherever they lie."""
+        hashes = "".join(f"{shard.sha256}\n" for shard in self.shards)
+        return hashlib.sha256(hashes.encode()).hexdigest()
 
     @property
     def num_samples(self) -> int:

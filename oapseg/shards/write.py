@@ -74,12 +74,12 @@ def write_set(
             good = ((place, each) for place, each in listed if tally.good(each))
             if (first := next(good, None)) is not None:  # not all are broken
                 shards.append(_write_shard(out, number, itertools.chain([first], good)))
-    labels = {key for listing in listings for item in listing.items for key in item.labels}
+    labels = {kind for listing in listings for item in listing.items for kind in item.label_kinds}
     manifest = Manifest(
         location=str(out),
         shards=tuple(shards),
         source="; ".join(listing.description for listing in listings),
-        labels=tuple(kind for kind in ("instances", "panoptic", "class") if kind in labels),
+        labels=tuple(kind for kind in ("instances", "panoptic", "semantic", "video", "class") if kind in labels),
         categories=categories,
         skipped=dict(tally.skipped),
     )

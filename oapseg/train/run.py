@@ -13,7 +13,7 @@ from oapseg.checkpoint.export import save_model
 from oapseg.checkpoint.state import latest_checkpoint, load_checkpoint
 from oapseg.encode.load import load_folder, save_folder
 from oapseg.model.segmenter import Segmenter
-from oapseg.params import Params, PretrainParams, Section
+from oapseg.params import Params, PretrainParams, Section, recipe
 from oapseg.pool.oap import OAP
 from oapseg.shards.manifest import FILE_NAME, Manifest
 from oapseg.shards.read import Photos
@@ -24,9 +24,10 @@ from oapseg.train.loop import Run, fit
 from oapseg.train.segmenter import SegmenterTraining
 
 WITHOUT_EFFECT = ("workers", "device", "checkpoint_every_s", "log_every", "train")  # keys that no result depends on
+MADE_BY = ("pool.oap", "model", "pretrain")  # sections behind every segmenter
 
 
-def pretrain(params: Params, params_yaml: str, manifest: Manifest, encoder_folder: Path, out: Path) -> Path:
+def pretrain(params: Params, manifest: Manifest, encoder_folder: Path, out: Path) -> Path:
     """Train a segmenter from an encoder; the model folder below `out` is returned."""
     settings = params.pretrain
     placement = place(settings.device, settings.precision, "pretrain")
@@ -34,12 +35,10 @@ def pretrain(params: Params, params_yaml: str, manifest: Manifest, encoder_folde
     fingerprint = fingerprint_of(
         [params.pool.oap, params.model, settings], [params.seed], [manifest], [encoder_folder / "model.safetensors"]
     )
-    return _train(task, params, _run(settings, out, params_yaml, fingerprint))
+    return _train(task, params, _run(settings, out, recipe(params, *MADE_BY), fingerprint))
 
 
-def finetune(
-    params: Params, params_yaml: str, sets: dict[str, Manifest], encoder_folder: Path, start: Path, out: Path
-) -> Path:
+def finetune(params: Params, sets: dict[str, Manifest], encoder_folder: Path, start: Path, out: Path) -> Path:
     """Go on from the newest checkpoint of the pretraining in `start`, on the mix of sets that the parameters name."""
     settings = params.finetune.over(params.pretrain)
     unknown = sorted(set(params.finetune.mix) - set(sets))
@@ -58,16 +57,16 @@ def finetune(
     )
     task = _segmenter_task("finetune", params, settings, mix, encoder_folder, placement)
     task.begin_from(load_checkpoint(checkpoint))
-    return _train(task, params, _run(settings, out, params_yaml, fingerprint))
+    return _train(task, params, _run(settings, out, recipe(params, *MADE_BY, "finetune"), fingerprint))
 
 
-def train_encoder(params: Params, params_yaml: str, manifest: Manifest, out: Path) -> Path:
+def train_encoder(params: Params, manifest: Manifest, out: Path) -> Path:
     """Train a ViT by DINO on the photos of a manifest; `out` becomes an encoder folder."""
     settings = params.encoder
     placement = place(settings.device, settings.precision, "encoder")
     held = hold_photos(Photos(manifest), settings.photo_px, limit=settings.max_photos, seed=params.seed)
     task = EncoderTraining(settings, held, placement, seed=params.seed)
-    run = _run(settings, out, params_yaml, fingerprint_of([settings], [params.seed], [manifest], []))
+    run = _run(settings, out, recipe(params, "encoder"), fingerprint_of([settings], [params.seed], [manifest], []))
     final = fit(task, run)
     if final is not None:
         encoder = task.teacher.encoder

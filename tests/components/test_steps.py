@@ -22,8 +22,11 @@ encoder --shards {0}/shards/pretrain --out {0}/encoder
 pretrain --shards {0}/shards/pretrain --encoder {0}/encoder --out {0}/pretrain
 finetune --start {0}/pretrain --encoder {0}/encoder --out {0}/finetune
   --set pretrain {0}/shards/pretrain --set finetune {0}/shards/finetune
-evaluate --model {0}/finetune/model --encoder {0}/encoder --shards {0}/shards/val --out {0}/evaluate
-report --evaluate {0}/evaluate --pretrain {0}/pretrain --finetune {0}/finetune --shards {0}/shards/val --out {0}/report
+predict --encoder {0}/encoder --model pretrained {0}/pretrain/model --model model {0}/finetune/model
+  --shards {0}/shards/val --out {0}/predict
+evaluate --predictions {0}/predict --shards {0}/shards/val --out {0}/evaluate
+report --evaluate {0}/evaluate --predictions {0}/predict --pretrain {0}/pretrain --finetune {0}/finetune
+  --shards {0}/shards/val --out {0}/report
 register --model {0}/finetune/model --evaluate {0}/evaluate --report {0}/report --out {0}/register
   --shards {0}/shards/pretrain {0}/shards/finetune {0}/shards/val
 """
@@ -38,7 +41,8 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny = tiny_params(
         sample={"train": 8, "val": 3, "size_px": 96},
         encoder={"train": True},
-        evaluate={"image_px": 64, "window_px": 48, "batch": 2, "bootstrap": 20, "device": "cpu"},
+        predict={"image_px": 64, "window_px": 48, "batch": 2, "device": "cpu"},
+        evaluate={"bootstrap": 20},
         report={"photos": 2},
         register={"tracking_uri": f"sqlite:///{folder}/mlflow.db"},
     )

@@ -1,6 +1,5 @@
-"""From labelled shards to ground truth and predictions, and the step `evaluate` as a whole."""
+"""From labelled shards to predictions that outlive a kill, and the steps `predict` and `evaluate` as a whole."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,20 @@ import torch
 import yaml
 from PIL import Image
 
-from components import evaluate, report
+import components.__main__
+from components import predict
 from oapseg.checkpoint.export import save_model
 from oapseg.encode.encoder import own_encoder
 from oapseg.encode.load import save_folder
 from oapseg.encode.patches import Patches
 from oapseg.evaluate.ground_truth import load_ground_truth
-from oapseg.evaluate.predict import choose_device, predict_generator, predict_model
-from oapseg.masks import Masks, mask_to_rle
+from oapseg.evaluate.predict import choose_device, generator_predictor, model_predictor
+from oapseg.evaluate.predictions import PhotoResults, Predictions, read_makers, write_predictions
+from oapseg.masks import Masks, mask_to_rle, rle_to_mask
 from oapseg.model.segmenter import Segmenter
 from oapseg.params import Params, Source, default_params_path, load_params
 from oapseg.shards.manifest import load_manifest
-from oapseg.shards.read import Photos
+from oapseg.shards.read import Photos, Sample
 from oapseg.shards.sources import list_source
 from oapseg.shards.write import write_set
 
@@ -82,15 +83,15 @@ def params_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = {"interactions": 1, "width": 16, "ffn": 16, "heads": 2, "points": 2, "pixel_layers": 1, "decoder_layers": 1}
     queries = {"queries_instance": 5, "queries_semantic": 3, "clusters": 4, "head_hidden": 8, "bottleneck": 8}
     raw["model"] |= small | queries | {"stem": 16}
-    raw["evaluate"] |= {
+    raw["predict"] |= {
         "image_px": 64,
         "window_px": 48,
         "batch": 2,
         "device": "cpu",
         "precision": "fp32",
-        "bootstrap": 10,
-        "max_dets": 4,
+        "max_masks": 4,
     }
+    raw["evaluate"] |= {"bootstrap": 10, "max_dets": 4, "feature_clusters": 3}
     raw["report"] = {"photos": 2}
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     path.write_text(yaml.safe_dump(raw))
@@ -121,25 +122,26 @@ def bright(patches: list[Patches]) -> list[Masks]:
     return found
 
 
-def test_ground_truth_holds_every_labelled_photo_with_its_place(shards: Path) -> None:
+def test_ground_truth_holds_every_labelled_photo(shards: Path) -> None:
     truth = load_ground_truth(load_manifest(str(shards)))
-    assert [(image["id"], image["index"]) for image in truth["images"]] == [(100, 0), (101, 1), (102, 2)]
+    assert [(image["id"], image["file_name"]) for image in truth["images"]] == [
+        (100, "0.jpg"),
+        (101, "1.jpg"),
+        (102, "2.jpg"),
+    ]
     assert [each["image_id"] for each in truth["annotations"]] == [100, 101]
     assert truth["categories"][0]["name"] == "square"
 
 
-def test_photos_without_labels_are_one_clear_line(unlabelled: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"no instance labels to score against \(labels: none\); set shards\.sets\.val"
-    ):
-        load_ground_truth(load_manifest(str(unlabelled)))
+def results(predict: Any, shards: Path) -> list[dict[str, Any]]:
+    return [result for photo in predict(list(Photos(load_manifest(str(shards))))) for result in photo.results]
 
 
-def test_a_generators_masks_come_out_at_the_photos_size_in_its_order(
+def test_a_generators_masks_come_out_at_the_photos_size_in_its_order_with_features(
     shards: Path, segmenter: Segmenter, params: Params
 ) -> None:
-    photos = Photos(load_manifest(str(shards)))
-    found = list(predict_generator(segmenter.backbone.encoder, bright, photos, params.evaluate))
+    predict = generator_predictor(segmenter.backbone.encoder, bright, params.predict)
+    found = results(predict, shards)
     assert [(each["image_id"], each["kind"]) for each in found[:3]] == [
         (100, "instance"),
         (100, "instance"),
@@ -147,67 +149,161 @@ def test_a_generators_masks_come_out_at_the_photos_size_in_its_order(
     ]
     assert found[3]["bbox"] == [16, 8, 32, 32]
     assert found[0]["segmentation"]["size"] == [64, 96]
+    (photo, *_) = predict(list(Photos(load_manifest(str(shards)))))
+    assert photo.features is not None
+    assert photo.features.shape == (3, 24)
 
 
-def test_at_most_the_best_masks_of_each_kind_are_kept(shards: Path, segmenter: Segmenter, params: Params) -> None:
-    photos = Photos(load_manifest(str(shards)))
-    few = params.evaluate.model_copy(update={"max_dets": 2})
-    found = [each for each in predict_model(segmenter, photos, few) if each["image_id"] == 101]
+def test_at_most_the_best_masks_of_each_kind_are_kept_and_regions_tile_the_photo(
+    shards: Path, segmenter: Segmenter, params: Params
+) -> None:
+    few = params.predict.model_copy(update={"max_masks": 2})
+    found = [each for each in results(model_predictor(segmenter, few), shards) if each["image_id"] == 101]
     by_kind = {kind: [each["score"] for each in found if each["kind"] == kind] for kind in ("instance", "semantic")}
     assert all(len(scores) <= 2 and scores == sorted(scores, reverse=True) for scores in by_kind.values())
-    assert found
+    regions = [rle_to_mask(each["segmentation"]) for each in found if each["kind"] == "region"]
+    assert torch.stack(regions).sum(0).eq(1).all()
+
+
+class Counting:
+    """A predictor that counts its photos, and fails at one of them."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.seen, self.fails_at = 0, fails_at
+
+    def __call__(self, samples: list[Sample]) -> list[PhotoResults]:
+        self.seen += len(samples)
+        if self.fails_at is not None and self.seen >= self.fails_at:
+            raise KeyboardInterrupt
+        return [
+            PhotoResults([{"image_id": sample.labels["image_id"], "score": 1.0}], torch.ones(1, 2))
+            for sample in samples
+        ]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_predicting_goes_on_after_a_stop_with_the_parts_that_are_whole(shards: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(str(shards))  # two photos, then one
+
+    def write(folder: Path, predict: Counting, fingerprint: str = "a") -> None:
+        write_predictions(str(folder), manifest, predict, batch=1, fingerprint=fingerprint, what="test")
+
+    straight, stopped, resumed, other = Counting(), Counting(fails_at=3), Counting(), Counting()
+    write(tmp_path / "straight", straight)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "stopped", stopped)
+    with pytest.raises(ValueError, match=r"stopped: 1 of 2 parts missing; run the step predict again"):
+        Predictions(str(tmp_path / "stopped"))
+    write(tmp_path / "stopped", resumed)
+    assert (straight.seen, resumed.seen) == (3, 1)
+    assert content(tmp_path / "stopped") == content(tmp_path / "straight")
+    write(tmp_path / "stopped", other, fingerprint="b")
+    assert other.seen == 3
+
+
+def test_predictions_that_were_never_made_are_one_line(tmp_path: Path) -> None:
+    for read in (Predictions, read_makers):
+        with pytest.raises(ValueError, match=r"nowhere: no predictions.*; run the step predict first"):
+            read(str(tmp_path / "nowhere"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(ValueError, match=r"^evaluate\.device: cuda is asked for"):
+    with pytest.raises(ValueError, match=r"^predict\.device: cuda is asked for"):
         choose_device("cuda")
 
 
+def run(*words: object) -> int:
+    return components.__main__.main([str(word) for word in words])
+
+
 @pytest.fixture
-def arguments(tmp_path: Path, shards: Path, params_path: Path, segmenter: Segmenter) -> dict[str, Any]:
+def work(tmp_path: Path, params_path: Path, segmenter: Segmenter) -> Path:
+    """A model twice over, an encoder, parameters."""
     params = load_params(params_path)
-    save_model(tmp_path / "model", segmenter, params.model, params_path.read_text(), image_px=64)
+    for name in ("pretrained", "model"):
+        save_model(tmp_path / name, segmenter, params.model, params_path.read_text(), image_px=64)
     save_folder(segmenter.backbone.encoder, tmp_path / "encoder", notes={})
-    places = {"model": str(tmp_path / "model"), "encoder": str(tmp_path / "encoder"), "shards": str(shards)}
-    return {"params": params_path, "train_shards": str(shards), "out": tmp_path / "evaluate", **places}
+    (tmp_path / "params.yaml").write_text(params_path.read_text())
+    return tmp_path
 
 
-def test_the_step_writes_scores_metrics_predictions_and_labels(arguments: dict[str, Any]) -> None:
-    evaluate.main(argparse.Namespace(**arguments))
-    out = arguments["out"]
-    files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.json"))
-    predictions = ["predictions/generator.json", "predictions/model.json"]
-    assert files == ["ground_truth.json", "headlines.json", "metrics.json", *predictions]
-    shown, metrics = (json.loads((out / name).read_text()) for name in ("headlines.json", "metrics.json"))
-    assert shown["model.mask_AR4"] == metrics["model.mask_AR4"]["value"]
-    assert metrics["classes.mask_AP"]["fit_on"] == "val"
+def predict_words(work: Path, shards: Path) -> list[object]:
+    models = [word for name in ("pretrained", "model") for word in ("--model", name, work / name)]
+    folders = ["--encoder", work / "encoder", "--shards", shards, "--train-shards", shards, "--out", work / "predict"]
+    return ["predict", *models, *folders, "--params", work / "params.yaml"]
 
 
-def test_the_step_fits_the_mapping_on_train_where_asked(arguments: dict[str, Any], tmp_path: Path) -> None:
-    raw = yaml.safe_load(Path(arguments["params"]).read_text())
+def evaluate_words(work: Path, shards: Path) -> list[object]:
+    folders = ["--predictions", work / "predict", "--shards", shards, "--out", work / "evaluate"]
+    return ["evaluate", *folders, "--params", work / "params.yaml"]
+
+
+def test_the_steps_write_predictions_and_then_scores_of_every_maker(work: Path, shards: Path) -> None:
+    assert run(*predict_words(work, shards)) == 0
+    assert list(read_makers(str(work / "predict"))) == ["generator", "pretrained", "model"]
+    assert run(*evaluate_words(work, shards)) == 0
+    shown, metrics = (json.loads((work / "evaluate" / f"{name}.json").read_text()) for name in ("headlines", "metrics"))
+    assert shown["model.mask_AR4"] == metrics["model.mask_AR4"]["value"] == metrics["pretrained.mask_AR4"]["value"]
+    of_class = metrics["model.class_mask_AP"]
+    assert (of_class["fit_on"], of_class["mapping"], of_class["benchmark"]) == ("val", "votes", "val")
+    assert of_class["images"] == 3
+    assert len(of_class["checkpoint"]) == len(of_class["data"]) == 64
+    assert metrics["generator.mask_AP"]["generator"] == "oap"
+
+
+def test_clusters_get_their_classes_on_train_where_asked(
+    work: Path, shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = yaml.safe_load((work / "params.yaml").read_text())
     raw["evaluate"]["fit_on"] = "train"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    evaluate.main(argparse.Namespace(**(arguments | {"params": tmp_path / "params.yaml"})))
-    assert (arguments["out"] / "predictions" / "model_train.json").exists()
-    with pytest.raises(ValueError, match="--train-shards must name"):
-        evaluate.main(argparse.Namespace(**(arguments | {"params": tmp_path / "params.yaml", "train_shards": None})))
+    (work / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert run(*predict_words(work, shards)) == 0
+    assert run(*evaluate_words(work, shards), "--train-shards", shards) == 2
+    assert "its photos were not predicted; set predict.train: true" in capsys.readouterr().err
+    raw["predict"]["train"] = True
+    (work / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert run(*predict_words(work, shards)) == 0
+    assert run(*evaluate_words(work, shards), "--train-shards", shards) == 0
+    assert (work / "predict" / "train" / "model" / "part-000000.json").exists()
+    assert run(*evaluate_words(work, shards)) == 2
+    assert "--train-shards must name labelled shards" in capsys.readouterr().err
+
+
+def test_photos_without_labels_are_one_clear_line(
+    work: Path, unlabelled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*evaluate_words(work, unlabelled)) == 2
+    said = capsys.readouterr().err
+    assert "no instance, semantic or panoptic labels to score against (labels: none); set shards.sets.val" in said
+
+
+def test_predictions_of_other_shards_are_one_clear_line(
+    work: Path, shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*predict_words(work, shards)) == 0
+    (work / "predict/generator/index.json").write_text('{"fingerprint": "", "parts": ["part-000000.json"]}')
+    assert run(*evaluate_words(work, shards)) == 2
+    assert "predictions of 1 shards; " in capsys.readouterr().err
 
 
 def test_an_unknown_generator_is_one_line(params: Params) -> None:
-    wrong = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"generator": "magic"})})
-    with pytest.raises(ValueError, match=r"evaluate\.generator: no generator 'magic'; allowed are .*oap"):
-        evaluate.choose_generator(wrong)
+    wrong = params.model_copy(update={"predict": params.predict.model_copy(update={"generator": "magic"})})
+    with pytest.raises(ValueError, match=r"predict\.generator: no generator 'magic'; allowed are .*oap"):
+        predict.choose_generator(wrong)
 
 
-def test_the_report_of_an_evaluation_shows_its_photos(arguments: dict[str, Any], tmp_path: Path) -> None:
-    evaluate.main(argparse.Namespace(**arguments))
+def test_the_report_of_an_evaluation_shows_its_photos(work: Path, shards: Path) -> None:
+    assert run(*predict_words(work, shards)) == run(*evaluate_words(work, shards)) == 0
     for name in ("pretrain", "finetune"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "history.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
-    places = {name: tmp_path / name for name in ("evaluate", "pretrain", "finetune")}
-    places |= {"out": tmp_path / "report", "params": arguments["params"]}
-    report.main(argparse.Namespace(shards=arguments["shards"], **places))
-    page = (tmp_path / "report" / "index.html").read_text()
+        (work / name).mkdir()
+        (work / name / "history.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
+    folders = ["--evaluate", work / "evaluate", "--predictions", work / "predict", "--shards", shards]
+    histories = ["--pretrain", work / "pretrain", "--finetune", work / "finetune"]
+    assert run("report", *folders, *histories, "--out", work / "report", "--params", work / "params.yaml") == 0
+    page = (work / "report" / "index.html").read_text()
     assert page.count("<img ") == 8
-    assert (tmp_path / "report" / "pretrain.csv").read_text() == "step,loss\n1,2.0\n2,1.0\n"
+    assert (work / "report" / "pretrain.csv").read_text() == "step,loss\n1,2.0\n2,1.0\n"

@@ -1,107 +1,180 @@
-"""All scores of an evaluation: named, qualified, in percent, and the same when read back."""
+"""All scores of a benchmark: perfect where predictions are, named, qualified, in percent, the same when read back."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from oapseg.evaluate.predict import coco_results, write_results
-from oapseg.evaluate.scores import EQUAL_RULE, Labelled, as_json, headlines, read_scores, score_all
-from oapseg.masks import mask_to_rle
-from oapseg.model.segmenter import Predicted
-from oapseg.params import EvaluateParams, default_params_path, load_params
+from oapseg.evaluate.benchmark import Benchmark, own_benchmark
+from oapseg.evaluate.ground_truth import all_labels
+from oapseg.evaluate.look import Seen, look
+from oapseg.evaluate.predict import EQUAL_RULE, coco_results
+from oapseg.evaluate.predictions import Maker, PhotoResults, Predictions, write_predictions, write_results
+from oapseg.evaluate.scores import (
+    Score,
+    as_json,
+    as_scores,
+    headlines,
+    read_scores,
+    score_maker,
+)
+from oapseg.masks import mask_to_rle, rle_to_mask
+from oapseg.model.predicted import Predicted
+from oapseg.params import EvaluateParams, SampleParams, SetParams, Source, default_params_path, load_params
+from oapseg.shards.manifest import Manifest
+from oapseg.shards.sample import make_sample
+from oapseg.shards.sources import list_set
+from oapseg.shards.write import write_set
 
-Truth = dict[str, Any]
-Results = list[dict[str, Any]]
+GENERATOR, MODEL = Maker(EQUAL_RULE, "painted", generator="oap"), Maker("own", "votes", checkpoint="c0ffee")
+PERFECT = ("mask_AP", "mask_AR100", "box_AP", "class_mask_AP", "class_box_AR100", "semantic_accuracy", "semantic_mIoU")
+PERFECT += ("semantic_mean_accuracy", "panoptic_PQ", "panoptic_SQ", "panoptic_RQ_things", "panoptic_PQ_stuff")
+
+Results = dict[int, list[dict[str, Any]]]  # of each image
+Change = Callable[[Results], Results]
 
 
 @pytest.fixture(scope="module")
 def params() -> EvaluateParams:
-    return load_params(default_params_path()).evaluate.model_copy(update={"bootstrap": 20})
-
-
-def square(x: int, side: int) -> torch.Tensor:
-    mask = torch.zeros(80, 120, dtype=torch.bool)
-    mask[10 : 10 + side, x : x + side] = True
-    return mask
-
-
-def results(image_id: int, *masks: torch.Tensor, score: float = 1.0) -> list[dict[str, Any]]:
-    count = len(masks)
-    found = Predicted(
-        torch.stack(masks) if masks else torch.zeros(0, 80, 120, dtype=torch.bool),
-        torch.full((count,), score),
-        torch.full((count,), 5),
-        torch.zeros(count, dtype=torch.long),
-    )
-    return coco_results(image_id, found)
+    chosen = {"bootstrap": 20, "stuff_px": 0, "mapping": "hungarian"}
+    return load_params(default_params_path()).evaluate.model_copy(update=chosen)
 
 
 @pytest.fixture(scope="module")
-def truth() -> dict[str, Any]:
-    annotations = [
-        {
-            "id": image_id,
-            "image_id": image_id,
-            "category_id": 1,
-            "iscrowd": 0,
-            "area": 40 * 40,
-            "bbox": [10 * image_id, 10, 40, 40],
-            "segmentation": mask_to_rle(square(10 * image_id, 40)),
-        }
-        for image_id in range(1, 5)
-    ]
-    images = [{"id": image_id, "width": 120, "height": 80} for image_id in range(1, 5)]
-    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "box"}]}
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Photos of the embedded sample, with all kinds of labels."""
+    folder = tmp_path_factory.mktemp("sample")
+    make_sample(str(folder / "sample"), SampleParams(train=1, val=6, size_px=96), seed=0, workers=1)
+    source = Source(kind="coco", path=".", split="val")
+    listed = list_set(SetParams(root=str(folder / "sample"), sources=[source]))
+    return write_set(listed, str(folder / "val"), samples_per_shard=4, max_broken=0.0, max_pixels=10**6, workers=1)
 
 
 @pytest.fixture(scope="module")
-def model(truth: dict[str, Any]) -> list[dict[str, Any]]:
-    return [each for image in truth["images"] for each in results(image["id"], square(10 * image["id"], 40), score=0.7)]
+def benchmark(manifest: Manifest, params: EvaluateParams) -> Benchmark:
+    return own_benchmark("shapes", manifest, "val", params)
 
 
 @pytest.fixture(scope="module")
-def generator(truth: dict[str, Any]) -> list[dict[str, Any]]:
-    return [each for image in truth["images"][:2] for each in results(image["id"], square(10 * image["id"], 40))]
+def perfect(manifest: Manifest) -> Results:
+    """What is annotated, as if it had been predicted; a category's number is its cluster's."""
+
+    def result(labels: dict[str, Any], segment: dict[str, Any], kind: str) -> dict[str, Any]:
+        values = {name: segment[name] for name in ("category_id", "segmentation")}
+        return {"image_id": labels["image_id"], "score": 0.9, "kind": kind, **values, "bbox": segment.get("bbox")}
+
+    def regions(labels: dict[str, Any]) -> list[dict[str, Any]]:
+        masks: dict[int, torch.Tensor] = {}
+        for segment in labels["panoptic"]:
+            mask = rle_to_mask(segment["segmentation"])
+            masks[segment["category_id"]] = masks.get(segment["category_id"], torch.zeros_like(mask)) | mask
+        return [
+            result(labels, {"category_id": cluster, "segmentation": mask_to_rle(mask)}, "region")
+            for cluster, mask in masks.items()
+        ]
+
+    return {
+        labels["image_id"]: [*(result(labels, each, "instance") for each in labels["instances"]), *regions(labels)]
+        for labels in all_labels(manifest)
+    }
 
 
-def test_gain_is_model_less_generator(truth: Truth, model: Results, generator: Results, params: EvaluateParams) -> None:
-    val = Labelled("val", truth, model)
-    scores = score_all(val, generator, val, params, seed=0)
-    assert scores["model.mask_AR100"].value == 100
-    assert scores["generator.mask_AR100"].value == 50
-    assert scores["gain.mask_AR100"].value == 50
-    low, high = scores["gain.mask_AR100"].low, scores["gain.mask_AR100"].high
-    assert low is not None
-    assert high is not None
-    assert low < 50 < high
+@pytest.fixture(scope="module")
+def seen(
+    manifest: Manifest,
+    benchmark: Benchmark,
+    perfect: Results,
+    params: EvaluateParams,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Change], Seen]:
+    """The perfect predictions, changed, by way of the disk."""
+
+    def see(change: Change) -> Seen:
+        folder, changed = str(tmp_path_factory.mktemp("predictions")), change(perfect)
+
+        def predict(samples: list[Any]) -> list[PhotoResults]:
+            return [PhotoResults(changed[sample.labels["image_id"]]) for sample in samples]
+
+        write_predictions(folder, manifest, predict, batch=2, fingerprint="", what="test")
+        return look(manifest, Predictions(folder), benchmark, params)
+
+    return see
 
 
-def test_every_score_says_how_it_was_made(
-    truth: Truth, model: Results, generator: Results, params: EvaluateParams
+@pytest.fixture(scope="module")
+def scored(
+    manifest: Manifest, benchmark: Benchmark, seen: Callable[[Change], Seen], params: EvaluateParams
+) -> Callable[..., dict[str, Score]]:
+    """Scores of a model, whose generator sees every photo but the first as it is annotated."""
+    first = min(labels["image_id"] for labels in all_labels(manifest))
+    half = seen(lambda results: results | {first: []})
+
+    def score(change: Change = lambda results: results, seed: int = 0) -> dict[str, Score]:
+        groups = {}
+        for name, maker, each in (("generator", GENERATOR, half), ("model", MODEL, seen(change))):
+            groups[name] = score_maker(maker, each, each, "val", benchmark, params, seed)
+        return as_scores(groups)
+
+    return score
+
+
+def each_result(results: Results, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Results:
+    return {image: [change(result) for result in of_image] for image, of_image in results.items()}
+
+
+@pytest.fixture(scope="module")
+def whole(scored: Callable[..., dict[str, Score]]) -> dict[str, Score]:
+    return scored()
+
+
+@pytest.mark.parametrize("name", PERFECT)
+def test_a_perfect_prediction_scores_all(name: str, whole: dict[str, Score]) -> None:
+    assert whole[f"model.{name}"].value == 100
+    assert whole[f"generator.{name}"].value < 100
+    assert whole[f"gain.{name}"].value == pytest.approx(100 - whole[f"generator.{name}"].value, abs=2e-3)
+
+
+def test_another_numbering_of_the_clusters_changes_nothing(
+    scored: Callable[..., dict[str, Score]], whole: dict[str, Score]
 ) -> None:
-    val = Labelled("val", truth, model)
-    scores = score_all(val, generator, val, params, seed=0)
-    assert all(
-        each.protocol and each.split == "val" and each.images == 4 and each.score_rule for each in scores.values()
+    shuffled = scored(
+        lambda results: each_result(results, lambda each: each | {"category_id": 99 - each["category_id"]})
     )
-    assert scores["generator.mask_AP"].score_rule == EQUAL_RULE
-    classes = scores["classes.mask_AP"]
-    assert (classes.value, classes.mapping, classes.fit_on, classes.mapped_clusters) == (100, "votes", "val", 1)
+    assert {name: each.value for name, each in shuffled.items()} == {name: each.value for name, each in whole.items()}
 
 
-def test_scores_survive_json_and_the_headlines_are_few(
-    truth: Truth, model: Results, generator: Results, params: EvaluateParams
+def test_a_mask_that_is_dropped_lowers_recall_and_panoptic_quality(
+    scored: Callable[..., dict[str, Score]], whole: dict[str, Score]
 ) -> None:
-    val = Labelled("val", truth, model)
-    scores = score_all(val, generator, val, params, seed=0)
-    assert read_scores(json.loads(json.dumps(as_json(scores), allow_nan=False))) == scores
-    shown = headlines(scores, params.max_dets)
+    def without_one(results: Results) -> Results:
+        image = next(iter(results))
+        return results | {image: results[image][1:]}
+
+    dropped = scored(without_one)
+    for name in ("mask_AR100", "class_mask_AR100", "panoptic_PQ_things"):
+        assert dropped[f"model.{name}"].value < whole[f"model.{name}"].value
+
+
+def test_every_score_says_how_it_was_made(whole: dict[str, Score], manifest: Manifest) -> None:
+    for name, each in whole.items():
+        assert each.protocol
+        assert (each.benchmark, each.split, each.images, each.data) == ("shapes", "val", 6, manifest.sha256)
+        assert (each.mapping is not None) == any(kind in name for kind in ("class_", "semantic_", "panoptic_"))
+    assert whole["generator.mask_AP"].score_rule == EQUAL_RULE
+    assert (whole["model.mask_AP"].checkpoint, whole["generator.mask_AP"].checkpoint) == ("c0ffee", None)
+    assert (whole["model.semantic_mIoU"].fit_on, whole["model.semantic_mIoU"].mapping) == ("val", "hungarian")
+
+
+def test_scores_survive_json_and_the_headlines_are_few(whole: dict[str, Score], params: EvaluateParams) -> None:
+    assert read_scores(json.loads(json.dumps(as_json(whole), allow_nan=False))) == whole
     names = {f"{kind}_{score}" for kind in ("mask", "box") for score in ("AP", "AP50", "AR100")}
-    assert set(shown) == {f"{group}.{name}" for group in ("generator", "model", "gain", "classes") for name in names}
+    names |= {"class_mask_AP50", "semantic_mIoU", "panoptic_PQ"}
+    shown = headlines(whole, params.max_dets)
+    assert set(shown) == {f"{group}.{name}" for group in ("generator", "model", "gain") for name in names}
 
 
 def test_scores_of_another_make_are_one_line() -> None:
@@ -109,28 +182,33 @@ def test_scores_of_another_make_are_one_line() -> None:
         read_scores({"model.mask_AP50": 3})
 
 
-def test_a_size_that_no_annotation_has_is_absent(
-    truth: Truth, model: Results, generator: Results, params: EvaluateParams
-) -> None:
-    val = Labelled("val", truth, model)
-    scores = score_all(val, generator, val, params, seed=0)
-    assert "model.mask_AP_medium" in scores
-    assert "model.mask_AP_large" not in scores
+def test_a_size_that_no_annotation_has_is_absent(whole: dict[str, Score]) -> None:
+    assert "model.mask_AP_small" in whole
+    assert "model.mask_AP_large" not in whole
 
 
 def test_equal_seeds_give_equal_scores_and_others_other_intervals(
-    truth: Truth, model: Results, generator: Results, params: EvaluateParams
+    scored: Callable[..., dict[str, Score]], whole: dict[str, Score]
 ) -> None:
-    val = Labelled("val", truth, model)
-    first, again, other = (score_all(val, generator, val, params, seed=seed) for seed in (3, 3, 4))
-    assert first == again
-    assert {name: each.value for name, each in first.items()} == {name: each.value for name, each in other.items()}
+    again, other = scored(), scored(seed=4)
+    assert again == whole
+    assert other != whole
+    assert {name: replace(each, low=None, high=None) for name, each in other.items()} == {
+        name: replace(each, low=None, high=None) for name, each in whole.items()
+    }
+
+
+def results_of(*masks: torch.Tensor) -> list[dict[str, Any]]:
+    soft = torch.stack(masks).float() if masks else torch.zeros(0, 80, 120)
+    count = torch.zeros(len(masks), dtype=torch.long)
+    return coco_results(7, Predicted(soft, 0.5, (80, 120), torch.ones(len(masks)), count, count, soft[:0], count[:0]))
 
 
 def test_a_box_is_the_tight_one_and_empty_masks_are_left_out() -> None:
-    box, nothing = results(7, square(30, 25), torch.zeros(80, 120, dtype=torch.bool)), results(7)
-    assert [each["bbox"] for each in box] == [[30, 10, 25, 25]]
-    assert nothing == []
+    square = torch.zeros(80, 120)
+    square[10:35, 30:55] = 1
+    assert [each["bbox"] for each in results_of(square, torch.zeros(80, 120))] == [[30, 10, 25, 25]]
+    assert results_of() == []
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -138,9 +216,3 @@ def test_results_on_disk_are_the_results(tmp_path: Path, count: int) -> None:
     each = [{"image_id": number, "score": 0.1 * number} for number in range(count)]
     write_results(tmp_path / "results.json", iter(each))
     assert json.loads((tmp_path / "results.json").read_text()) == each
-
-
-def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_results(tmp_path / "results.json", iter([{"score": np.nan}]))
-    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oapseg.match.clusters import MAPPINGS, UNMAPPED, box_votes, by_hungarian, by_hungarian_then_votes, by_votes
+from oapseg.match.clusters import (
+    MAPPINGS,
+    UNMAPPED,
+    by_hungarian,
+    by_hungarian_then_votes,
+    by_votes,
+    pixel_votes,
+)
 
 TABLES = st.integers(1, 4).flatmap(
     lambda columns: st.lists(st.lists(st.integers(0, 9), min_size=columns, max_size=columns), min_size=1, max_size=4)
@@ -71,15 +78,6 @@ def test_without_clusters_or_classes_nothing_is_mapped(rule: str, shape: tuple[i
     assert MAPPINGS[rule](torch.zeros(shape, dtype=torch.long)).tolist() == [UNMAPPED] * shape[0]
 
 
-def test_only_boxes_above_the_limit_vote() -> None:
-    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 7.0, 10.0], [50.0, 50.0, 5.0, 5.0]])
-    votes = box_votes(torch.tensor([2, 1, 0]), boxes, torch.tensor([1]), boxes[:1], min_iou=0.7, shape=(3, 2))
-    assert votes.tolist() == [[0, 0], [0, 0], [0, 1]]
-
-
-def test_each_annotation_votes_for_itself() -> None:
-    box = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
-    votes = box_votes(
-        torch.tensor([0, 0]), box.repeat(2, 1), torch.tensor([0, 1, 1]), box.repeat(3, 1), min_iou=0.7, shape=(1, 2)
-    )
-    assert votes.tolist() == [[2, 4]]
+def test_pixels_vote_as_often_as_their_pair_comes() -> None:
+    clusters, classes, pixels = torch.tensor([2, 0, 2]), torch.tensor([1, 0, 1]), torch.tensor([5, 3, 4])
+    assert pixel_votes(clusters, classes, pixels, shape=(3, 2)).tolist() == [[3, 0], [0, 0], [0, 9]]

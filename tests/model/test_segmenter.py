@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from oapseg.encode.encoder import own_encoder
 from oapseg.masks import INSTANCE, SEMANTIC
+from oapseg.model import predicted as predicted_module
 from oapseg.model.adapter import ViTAdapter
 from oapseg.model.mask_decoder import closed_cells
 from oapseg.model.segmenter import Look, Segmenter, confidence
@@ -104,9 +106,9 @@ def test_predicted_masks_have_the_photos_own_size_best_first(windows: int) -> No
     photos = [torch.randint(0, 256, size, dtype=torch.uint8) for size in ((50, 70, 3), (90, 40, 3))]
     found = tiny_segmenter().predict(photos, replace(LOOK, windows=windows))
     for photo, predicted in zip(photos, found, strict=True):
-        assert predicted.masks.shape[1:] == photo.shape[:2]
+        masks = [predicted.mask(index) for index in range(len(predicted.scores))]
+        assert all(mask.shape == photo.shape[:2] for mask in masks)
         assert (predicted.scores.diff() <= 0).all()
-        assert predicted.masks.flatten(1).any(1).all()
         assert ((predicted.clusters >= 0) & (predicted.clusters < TINY.clusters)).all()
         assert all((predicted.kind == kind).sum() <= LOOK.max_masks for kind in (INSTANCE, SEMANTIC))
 
@@ -117,9 +119,29 @@ def test_windows_add_instances_and_take_nothing_of_the_whole_photo() -> None:
     (whole,) = segmenter.predict([photo], replace(all_masks, windows=1))
     (both,) = segmenter.predict([photo], all_masks)
     assert (both.kind == SEMANTIC).sum() == (whole.kind == SEMANTIC).sum()
-    for mask, score in zip(whole.masks, whole.scores, strict=True):
-        same = (both.masks == mask).flatten(1).all(1) & (both.scores == score)
+    for mask, score in zip(whole.soft, whole.scores, strict=True):
+        same = torch.isclose(both.soft, mask, atol=1e-5).flatten(1).all(1) & torch.isclose(both.scores, score)
         assert same.any()
+
+
+def test_regions_cover_the_photo_once_each_place_by_the_cluster_that_has_most_of_it() -> None:
+    photo = torch.randint(0, 256, (90, 40, 3), dtype=torch.uint8)
+    (predicted,) = tiny_segmenter().predict([photo], LOOK)
+    regions = dict(predicted.regions())
+    assert torch.stack(list(regions.values())).sum(0).eq(1).all()
+    whole = F.interpolate(predicted.belonging[None], (90, 40), mode="bilinear", align_corners=False)[0]
+    winner = predicted.belonging_to[whole.argmax(0)]
+    differs = sum(int((mask & (winner != cluster)).sum()) for cluster, mask in regions.items())
+    assert differs <= 2  # near-ties that two orders of rounding decide apart
+
+
+@pytest.mark.parametrize("values", [1, 500, 10**9])
+def test_strips_are_the_rows_of_the_whole(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicted_module, "STRIP_VALUES", values)
+    soft = torch.rand(3, 7, 5)
+    strips = torch.cat(list(predicted_module._strips(soft, (31, 18))), 1)
+    whole = F.interpolate(soft[None], (31, 18), mode="bilinear", align_corners=False)[0]
+    assert torch.allclose(strips, whole, atol=1e-6)
 
 
 def test_confidence_is_the_mean_probability_inside_the_mask() -> None:

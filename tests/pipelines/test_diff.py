@@ -19,10 +19,10 @@ def changed(shipped, *overrides: str) -> dict[str, tuple[str, ...]]:
 
 def test_a_parameter_runs_again_who_sees_it_and_all_behind(shipped):
     found = changed(shipped, "finetune.steps=7")
-    assert list(found) == ["finetune", "evaluate", "report", "register"]
+    assert list(found) == ["finetune", "predict", "evaluate", "report", "register"]
     before = yaml.safe_load(Path("params.yaml").read_text())["finetune"]["steps"]
     assert found["finetune"] == (f"finetune.steps {before} -> 7",)
-    assert found["evaluate"] == ("reads finetune",)
+    assert found["predict"] == ("reads finetune",)
 
 
 def test_without_a_change_only_what_is_never_cached_runs(shipped):

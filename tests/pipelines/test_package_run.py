@@ -24,7 +24,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
     tiny = tiny_params(
         sample={"train": 8, "val": 3, "size_px": 96},
-        evaluate={"image_px": 64, "batch": 2, "bootstrap": 20, "device": "cpu"},
+        predict={"image_px": 64, "window_px": 48, "batch": 2, "device": "cpu"},
+        evaluate={"bootstrap": 20},
         report={"photos": 2},
         register={"tracking_uri": f"sqlite:///{folder}/mlflow.db"},
     )

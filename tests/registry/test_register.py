@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from oapseg.shards.manifest import Manifest, Offsets, Shard, manifest_text
 pytestmark = pytest.mark.filterwarnings(f"ignore:{DEPRECATED_IN_MLFLOW}")
 
 SCORES = {
-    f"{group}.{name}": Score(value, value - 1, value + 1, "COCO", "val", 60, "ones")
+    f"{group}.{name}": Score(value, value - 1, value + 1, "val", "COCO", "val", 60, "ones", "da7a")
     for group, value in (("generator", 10.0), ("model", 15.0), ("gain", 5.0))
     for name in ("mask_AP50", "mask_AR100")
 }
@@ -168,12 +169,14 @@ def test_in_an_image_the_commit_is_what_it_was_built_from(
 
 def test_the_card_tells_scores_protocol_data_and_lineage_within_the_registrys_limit() -> None:
     manifest = Manifest("work/shards/val", (), "coco ./val2017", ("instances",), (), {})
-    by_class = Score(3.0, 2.0, 4.0, "COCO by class", "val", 60, "own", mapping="votes", fit_on="val", mapped_clusters=2)
-    card = model_card("shapes", {"classes.mask_AP50": by_class, **SCORES}, [manifest], LINEAGE)
+    by_class = replace(
+        SCORES["model.mask_AP50"], protocol="COCO by class", mapping="votes", fit_on="val", mapped_clusters=2
+    )
+    card = model_card("shapes", {"model.class_mask_AP50": by_class, **SCORES}, [manifest], LINEAGE)
     for part in (
         "15.0 (14.0 to 16.0)",
         "60 photos of val",
-        "Without classes: COCO.",
+        "val, 60 photos of val: COCO.",
         "ones",
         "coco ./val2017",
         "md5:123.dir",

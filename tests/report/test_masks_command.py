@@ -25,7 +25,7 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_folder(own_encoder(width=16, depth=2, heads=2, patch_px=8, image_px=64), folder / "encoder", notes={})
     content: dict[str, Any] = yaml.safe_load(default_params_path().read_text())
     content["encode"] = {"name": "own", "weights": str(folder / "encoder")}
-    content["evaluate"] |= {"image_px": 64, "batch": 2, "device": "cpu"}
+    content["predict"] |= {"image_px": 64, "batch": 2, "device": "cpu"}
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(content))
     return path

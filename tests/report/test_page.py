@@ -43,7 +43,7 @@ class Balanced(HTMLParser):
 
 
 def score(value: float, **more: Any) -> Score:
-    return Score(value, value - 1, value + 1, "COCO <all>", "val", 60, "ones", **more)
+    return Score(value, value - 1, value + 1, "<val>", "COCO <all>", "val", 60, "ones", "da7a", **more)
 
 
 def scores(
@@ -96,12 +96,12 @@ def test_the_page_needs_nothing_from_outside_and_runs_no_script() -> None:
 
 def test_scores_stand_with_interval_protocol_and_signed_gain() -> None:
     text = page()
-    for part in ("15.5 <small>14.5 to 16.5</small>", "+5.5", "COCO &lt;all&gt;", "60 photos of val", "By size"):
+    for part in ("15.5 <small>14.5 to 16.5</small>", "+5.5", "COCO &lt;all&gt;", "60 photos of &lt;val&gt;", "By size"):
         assert part in text
 
 
 def test_scores_by_class_stand_with_their_mapping() -> None:
-    by_class = {"classes.mask_AP50": score(7.0, mapping="votes", fit_on="val", mapped_clusters=3)}
+    by_class = {"model.class_mask_AP50": score(7.0, mapping="votes", fit_on="val", mapped_clusters=3)}
     text = render("r", scores() | by_class, {}, [])
     assert "votes, fitted on val; 3 clusters have a class" in text
 

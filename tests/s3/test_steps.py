@@ -1,4 +1,4 @@
-"""Sharding, training and evaluating beside a server that is gone for half a minute: what they make is the same."""
+"""Sharding, training, predicting and scoring beside a server that is gone for half a minute: the same comes out."""
 
 import hashlib
 import time
@@ -29,7 +29,8 @@ SMALL = {
         "stem": 16,
     },
     "pretrain": {"steps": 6, "batch": 2, "image_px": 64, "local_px": 32, "warmup_steps": 2, "workers": 0},
-    "evaluate": {"image_px": 64, "window_px": 32, "bootstrap": 5, "batch": 2},
+    "predict": {"image_px": 64, "window_px": 32, "batch": 2},
+    "evaluate": {"bootstrap": 5},
     "shards": {"samples_per_shard": 8, "workers": 1},
 }
 
@@ -84,19 +85,25 @@ def test_each_step_makes_beside_an_outage_what_it_makes_without(
     def pretrain(shards: str | Path, out: Path) -> list[object]:
         return words("pretrain", out, "--shards", shards, "--encoder", work / "encoder")
 
-    def evaluate(shards: str | Path, out: Path) -> list[object]:
-        model = work / "quiet-pretrain/model"
-        return words("evaluate", out, "--shards", shards, "--encoder", work / "encoder", "--model", model)
+    def predict(shards: str | Path, out: str | Path) -> list[object]:
+        model = ["--model", "model", work / "quiet-pretrain/model"]
+        return words("predict", out, "--shards", shards, "--encoder", work / "encoder", *model)
+
+    def evaluate(shards: str | Path, predictions: str | Path, out: Path) -> list[object]:
+        return words("evaluate", out, "--shards", shards, "--predictions", predictions)
 
     for name in ("pretrain", "val"):
         run(*shard(name, work / name))
     run(*pretrain(work / "pretrain", work / "quiet-pretrain"))
-    run(*evaluate(work / "val", work / "quiet-evaluate"))
+    run(*predict(work / "val", work / "quiet-predict"))
+    run(*evaluate(work / "val", work / "quiet-predict", work / "quiet-evaluate"))
 
     beside_an_outage(Outage(30_000, OUTAGE_S, of_requests=True), *shard("pretrain", f"{bucket}/pretrain"))
     assert hashes(f"{bucket}/pretrain") == hashes(work / "pretrain")
     run(*shard("val", f"{bucket}/val"))
     beside_an_outage(Outage(30_000, OUTAGE_S), *pretrain(f"{bucket}/pretrain", work / "pretrained"))
     assert hashes(work / "pretrained") == hashes(work / "quiet-pretrain")
-    beside_an_outage(Outage(20_000, OUTAGE_S), *evaluate(f"{bucket}/val", work / "evaluated"))
+    beside_an_outage(Outage(20_000, OUTAGE_S), *predict(f"{bucket}/val", f"{bucket}/predict"))
+    assert hashes(f"{bucket}/predict") == hashes(work / "quiet-predict")
+    beside_an_outage(Outage(5_000, OUTAGE_S), *evaluate(f"{bucket}/val", f"{bucket}/predict", work / "evaluated"))
     assert hashes(work / "evaluated") == hashes(work / "quiet-evaluate")

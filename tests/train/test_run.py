@@ -32,7 +32,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _pretrain(params: Params, shards: Manifest, encoder: Path, out: Path) -> str:
     """Hash of the final checkpoint."""
-    pretrain(params, "", shards, encoder, out)
+    pretrain(params, shards, encoder, out)
     final = latest_checkpoint(out / "checkpoints")
     assert final is not None
     return (final / "sha256.json").read_text()
@@ -163,15 +163,15 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(
 ) -> None:
     params = tiny_params(pretrain={"lr": 1e30, "warmup_steps": 0, "grad_clip": 1e30, "checkpoint_every_s": 1e-6})
     with pytest.raises((FloatingPointError, ValueError), match=r"step-0000000|not finite"):
-        pretrain(params, "", shards, encoder, tmp_path)
+        pretrain(params, shards, encoder, tmp_path)
     assert latest_checkpoint(tmp_path / "checkpoints") is not None
 
 
 def test_finetuning_goes_on_from_the_checkpoint_on_a_mix(shards: Manifest, encoder: Path, tmp_path: Path) -> None:
     params = tiny_params()
-    pretrain(params, "", shards, encoder, tmp_path / "pretrain")
+    pretrain(params, shards, encoder, tmp_path / "pretrain")
     sets = {"pretrain": shards, "finetune": shards}
-    folder = finetune(params, "", sets, encoder, tmp_path / "pretrain", tmp_path / "finetune")
+    folder = finetune(params, sets, encoder, tmp_path / "pretrain", tmp_path / "finetune")
     start, end = (latest_checkpoint(tmp_path / name / "checkpoints") for name in ("pretrain", "finetune"))
     assert start is not None
     assert end is not None
@@ -193,24 +193,24 @@ def test_finetuning_without_its_inputs_is_one_line(
 ) -> None:
     sets = {"pretrain": shards, "finetune": shards}
     with pytest.raises(ValueError, match=message):
-        finetune(tiny_params(**change), "", sets, encoder, tmp_path, tmp_path / "out")
+        finetune(tiny_params(**change), sets, encoder, tmp_path, tmp_path / "out")
 
 
 def test_a_side_that_the_patch_does_not_divide_is_one_line(shards: Manifest, encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"pretrain.image_px: 60 must be a multiple of the encoder's patch, 8 px"):
-        pretrain(tiny_params(pretrain={"image_px": 60}), "", shards, encoder, tmp_path)
+        pretrain(tiny_params(pretrain={"image_px": 60}), shards, encoder, tmp_path)
 
 
 def test_an_encoder_is_trained_by_the_same_loop_and_resumes_to_the_same_bits(shards: Manifest, tmp_path: Path) -> None:
     params = tiny_params()
-    train_encoder(params, "", shards, tmp_path / "straight")
+    train_encoder(params, shards, tmp_path / "straight")
     with pytest.raises(SystemExit), _terminate_after(tmp_path / "history.jsonl", 3):
-        train_encoder(params, "", shards, tmp_path / "stopped")
-    train_encoder(params, "", shards, tmp_path / "stopped")
+        train_encoder(params, shards, tmp_path / "stopped")
+    train_encoder(params, shards, tmp_path / "stopped")
     straight, stopped = (tmp_path / name / "model.safetensors" for name in ("straight", "stopped"))
     assert straight.read_bytes() == stopped.read_bytes()
 
 
 def test_too_few_photos_for_a_batch_are_one_line(shards: Manifest, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"encoder.batch: 64 is more than the 6 photos there are"):
-        train_encoder(tiny_params(encoder={"batch": 64}), "", shards, tmp_path)
+        train_encoder(tiny_params(encoder={"batch": 64}), shards, tmp_path)

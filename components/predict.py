@@ -1,0 +1,107 @@
+"""Masks of every photo of a set, by the generator and by each model: made once, so that scoring needs no GPU."""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from oapseg import storage
+from oapseg.checkpoint.export import load_model
+from oapseg.encode.load import load_folder
+from oapseg.evaluate.predict import (
+    EQUAL_RULE,
+    GENERATOR_REGIONS,
+    MODEL_REGIONS,
+    check_side,
+    choose_device,
+    generator_predictor,
+    model_predictor,
+    model_rule,
+)
+from oapseg.evaluate.predictions import Maker, Predict, write_makers, write_predictions
+from oapseg.params import Params, load_params
+from oapseg.pool import GENERATORS
+from oapseg.pool.generator import Generator
+from oapseg.shards.manifest import Manifest, load_manifest
+
+WITHOUT_EFFECT = {"device", "batch", "train"}  # on a prediction
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--encoder", required=True, help="folder of the plain encoder that the generator pools")
+    parser.add_argument(
+        "--model",
+        required=True,
+        nargs=2,
+        action="append",
+        metavar=("NAME", "FOLDER"),
+        help="a model, or several",
+    )
+    parser.add_argument("--shards", required=True, help="shards of the photos")
+    parser.add_argument("--train-shards", help="shards to predict too, where predict.train is true")
+    parser.add_argument("--out", required=True, help="folder for predictions, one below it for each maker")
+
+
+def main(args: argparse.Namespace) -> None:
+    params = load_params(args.params)
+    sets = {args.out: load_manifest(args.shards)}
+    if params.predict.train:
+        if args.train_shards is None:
+            raise ValueError("predict.train is true, so --train-shards must name shards")
+        sets[storage.join(args.out, "train")] = load_manifest(args.train_shards)
+    predict_sets(sets, args.encoder, dict(args.model), params)
+
+
+def predict_sets(sets: dict[str, Manifest], encoder_folder: str, models: dict[str, str], params: Params) -> None:
+    """Predictions of each set of photos to its folder, by the generator and by each model."""
+    generator = choose_generator(params)
+    device = choose_device(params.predict.device)
+    encoder = load_folder(encoder_folder).to(device)
+    check_side(params.predict, encoder)
+
+    pooled = generator_predictor(encoder, generator.batch, params.predict)
+    decided = [params.pool[params.predict.generator].model_dump(), _hash(encoder_folder)]
+    makers = {"generator": Maker(EQUAL_RULE, GENERATOR_REGIONS, generator=params.predict.generator)}
+    for out, manifest in sets.items():
+        _write(out, "generator", manifest, pooled, params, decided)
+    for name, folder in models.items():
+        segmenter = load_model(folder, device)
+        check_side(params.predict, segmenter.backbone.encoder)
+        makers[name] = Maker(model_rule(params.predict), MODEL_REGIONS, checkpoint=_hash(folder))
+        for out, manifest in sets.items():
+            _write(out, name, manifest, model_predictor(segmenter, params.predict), params, [_hash(folder)])
+    for out in sets:
+        write_makers(out, makers)
+
+
+def choose_generator(params: Params) -> Generator:
+    """The generator that section `predict` names, built from its own section.
+
+    Errors: `ValueError` where there is none of that name.
+    """
+    name = params.predict.generator
+    if name not in GENERATORS:
+        raise ValueError(f"predict.generator: no generator {name!r}; allowed are {', '.join(sorted(GENERATORS))}")
+    generator: Generator = GENERATORS[name](**params.pool[name])
+    return generator
+
+
+def _write(out: str, name: str, manifest: Manifest, predict: Predict, params: Params, decided: list[Any]) -> None:
+    settings = params.predict.model_dump(exclude=WITHOUT_EFFECT)
+    content = [decided, settings, [shard.sha256 for shard in manifest.shards]]
+    write_predictions(
+        storage.join(out, name),
+        manifest,
+        predict,
+        batch=params.predict.batch,
+        fingerprint=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        what=f"{name}, {storage.join(out).rsplit('/', 1)[-1]}",
+    )
+
+
+def _hash(folder: str) -> str:
+    """One hash of all files of a folder."""
+    names = storage.list_files(folder)
+    content = {name: storage.sha256(Path(folder) / name) for name in names}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

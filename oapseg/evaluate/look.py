@@ -1,0 +1,97 @@
+"""One look at each photo of a set: its labels beside what one maker predicted, reduced to what every score needs."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from oapseg.evaluate.benchmark import Benchmark
+from oapseg.evaluate.ground_truth import shard_labels
+from oapseg.evaluate.merge import merge
+from oapseg.evaluate.overlaps import Overlaps, Photo, find_overlaps
+from oapseg.evaluate.panoptic import Shared, shared_segments
+from oapseg.evaluate.predict import REGION
+from oapseg.evaluate.predictions import Predictions
+from oapseg.evaluate.saliency import PhotoSaliency, photo_saliency
+from oapseg.evaluate.semantic import Confusion, centre_square, confusion, predicted_clusters, true_classes
+from oapseg.params import EvaluateParams
+from oapseg.shards.manifest import Manifest
+from oapseg.shards.sources import TASK_LABELS
+
+
+class Seen(NamedTuple):
+    """What was seen in the photos that carry labels of each kind, in their order."""
+
+    overlaps: Overlaps  # instances
+    confusions: list[Confusion]  # semantic
+    shared: list[Shared]  # panoptic
+    saliency: list[PhotoSaliency]
+
+
+def look(
+    manifest: Manifest,
+    predictions: Predictions,
+    benchmark: Benchmark,
+    params: EvaluateParams,
+    region_kind: str = REGION,
+) -> Seen:
+    """Photos shard by shard, one in memory at a time; `region_kind` is what makes up a semantic map.
+
+    Errors: `ValueError` where predictions are of other shards, or two photos have one COCO id.
+    """
+    if len(predictions.parts) != len(manifest.shards):
+        raise ValueError(
+            f"{predictions.folder}: predictions of {len(predictions.parts)} shards; {manifest.location} has "
+            f"{len(manifest.shards)}; run the step predict again"
+        )
+    confusions: list[Confusion] = []
+    shared: list[Shared] = []
+    saliency: list[PhotoSaliency] = []
+
+    def photos() -> Iterator[Photo]:
+        for labels, results in _pairs(manifest, predictions):
+            size = (labels["height"], labels["width"])
+            tasks = {task for task in benchmark.tasks if TASK_LABELS[task] & labels.keys()}
+            if "semantic" in tasks:
+                maps = (
+                    true_classes(labels, benchmark.classes.class_of),
+                    predicted_clusters(results, size, region_kind),
+                )
+                if benchmark.crop_px is not None:
+                    maps = (centre_square(maps[0], benchmark.crop_px), centre_square(maps[1], benchmark.crop_px))
+                confusions.append(confusion(*maps))
+            if "panoptic" in tasks:
+                merged = merge(
+                    results,
+                    size,
+                    min_score=params.panoptic_score,
+                    max_overlap=params.panoptic_overlap,
+                    region_kind=region_kind,
+                )
+                shared.append(shared_segments(labels["panoptic"], merged))
+            if "saliency" in tasks:
+                saliency.append(
+                    photo_saliency(
+                        labels["instances"],
+                        results,
+                        size,
+                        min_score=params.saliency_score,
+                        min_area=params.saliency_area,
+                        min_ratio=params.saliency_ratio,
+                    )
+                )
+            if "instance" in tasks:
+                yield Photo(labels | {"id": labels["image_id"]}, labels["instances"], results)
+
+    return Seen(find_overlaps(photos(), least_iou=params.vote_iou), confusions, shared, saliency)
+
+
+def _pairs(manifest: Manifest, predictions: Predictions) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    names: dict[int, str] = {}
+    for number in range(len(manifest.shards)):
+        found = predictions.part(number)
+        for labels in shard_labels(manifest, number):
+            image_id, name = labels["image_id"], labels["name"]
+            if image_id in names:
+                both = f"{names[image_id]} and {name}"
+                raise ValueError(f"{manifest.location}: {both} are both image {image_id}; score the two sources apart")
+            names[image_id] = name
+            yield labels, found.get(image_id, [])

@@ -1,0 +1,149 @@
+"""Predictions as an artifact: made once, a part for each shard of the photos, and gone on with after a kill.
+
+A folder: `part-000000.json`, a COCO result file of the photos of the first shard; `part-000000.safetensors`, the
+features of its masks, where their maker has no clusters of its own; `index.json`, what decided them all.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from rich.console import Console
+from rich.progress import Progress
+from safetensors.numpy import load, save
+from torch import Tensor
+
+from oapseg import storage
+from oapseg.shards.manifest import Manifest
+from oapseg.shards.read import Photos, Sample
+
+INDEX, MAKERS = "index.json", "makers.json"
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who made masks, and how they are ranked: a trained model by the hash of its checkpoint, or a generator."""
+
+    score_rule: str
+    region_rule: str
+    checkpoint: str | None = None
+    generator: str | None = None
+
+
+def write_makers(folder: str, makers: dict[str, Maker]) -> None:
+    """Whose predictions lie in the folders below this one, the generator's first and the model's last."""
+    said = [{"name": name, **asdict(maker)} for name, maker in makers.items()]
+    storage.write_json(storage.join(folder, MAKERS), said)
+
+
+def read_makers(folder: str) -> dict[str, Maker]:
+    """Errors: `ValueError` where the step predict has not ended."""
+    path = storage.join(folder, MAKERS)
+    if not storage.exists(path):
+        raise ValueError(f"{folder}: no predictions, or not all; run the step predict first")
+    return {said.pop("name"): Maker(**said) for said in storage.read_json(path)}
+
+
+class PhotoResults(NamedTuple):
+    """COCO results of one photo, and a feature for each where there is no cluster to name it by."""
+
+    results: list[dict[str, Any]]
+    features: Float[Tensor, "S C"] | None = None
+
+
+Predict = Callable[[list[Sample]], list[PhotoResults]]
+
+
+def write_predictions(
+    folder: str, manifest: Manifest, predict: Predict, *, batch: int, fingerprint: str, what: str
+) -> None:
+    """Predict all photos of a set, `batch` at a time, shard by shard; parts that are there already are kept.
+
+    `fingerprint` stands for all that decides a prediction: parts of another are made anew.
+    """
+    index = storage.join(folder, INDEX)
+    said = {"fingerprint": fingerprint, "parts": [_part(number) for number in range(len(manifest.shards))]}
+    if not storage.exists(index) or storage.read_json(index) != said:
+        storage.delete(folder)
+        storage.write_json(index, said)
+    photos, first = Photos(manifest), 0
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task(f"masks of the {what}", total=len(photos))
+        for number, count in enumerate(manifest.shard_sizes):
+            part = storage.join(folder, _part(number))
+            if not storage.exists(part):
+                samples, found = photos.each(range(first, first + count)), []
+                while some := list(islice(samples, batch)):
+                    found += predict(some)
+                    progress.advance(bar, len(some))
+                _write_part(part, found)
+            first += count
+            progress.update(bar, completed=first)
+
+
+class Predictions:
+    """What `write_predictions` made, read part by part.
+
+    Errors: `ValueError` where a part is missing, with what to do.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        index = storage.join(folder, INDEX)
+        if not storage.exists(index):
+            raise ValueError(f"{folder}: no predictions; run the step predict first")
+        self.parts: list[str] = storage.read_json(index)["parts"]
+        self.clusters: list[Int[np.ndarray, " S"]] | None = None  # of each part's masks, instead of their own
+        missing = [part for part in self.parts if not storage.exists(storage.join(folder, part))]
+        if missing:
+            raise ValueError(f"{folder}: {len(missing)} of {len(self.parts)} parts missing; run the step predict again")
+
+    def part(self, number: int) -> dict[int, list[dict[str, Any]]]:
+        """The results of one shard's photos, by image id."""
+        results = storage.read_json(storage.join(self.folder, self.parts[number]))
+        if self.clusters is not None:
+            named = zip(results, self.clusters[number].tolist(), strict=True)
+            results = [result | {"category_id": cluster} for result, cluster in named]
+        found: dict[int, list[dict[str, Any]]] = {}
+        for result in results:
+            found.setdefault(result["image_id"], []).append(result)
+        return found
+
+    def features(self) -> list[Float[np.ndarray, "S C"]] | None:
+        """The features of each part's masks; none where masks have clusters of their own."""
+        files = [storage.join(self.folder, _features(part)) for part in self.parts]
+        if not all(map(storage.exists, files)):
+            return None
+        return [load(storage.read_bytes(file))["features"].astype(np.float32) for file in files]
+
+
+def write_results(path: str | Path, results: Iterable[dict[str, Any]]) -> None:
+    """A COCO result file, one mask a line, whole or not at all; only one mask is in memory at a time."""
+    with storage.atomic_file(path) as file:
+        separator = "[\n"
+        for result in results:
+            file.write(f"{separator}{json.dumps(result, allow_nan=False)}".encode())
+            separator = ",\n"
+        file.write(b"[]\n" if separator == "[\n" else b"\n]\n")
+
+
+def _part(number: int) -> str:
+    return f"part-{number:06d}.json"
+
+
+def _features(part: str) -> str:
+    return part.removesuffix(".json") + ".safetensors"
+
+
+def _write_part(path: str, photos: Sequence[PhotoResults]) -> None:
+    """The features come first: a part is whole once its results are there."""
+    features = [photo.features for photo in photos if photo.features is not None]
+    if features:
+        storage.write_bytes(_features(path), save({"features": torch.cat(features).half().numpy()}))
+    write_results(path, (result for photo in photos for result in photo.results))
