@@ -1,7 +1,7 @@
 """`params.yaml` into strict, frozen models: a wrong key or value is one clear line before anything runs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -308,8 +308,8 @@ class Params(Section):
     registration: Annotated[RegisterParams, Field(alias="register")]  # `register` is a method of every ABCMeta class
 
 
-def recipe(params: Params, *keys: str) -> str:
-    """The seed and the sections at these dotted keys alone, as YAML: what made a model, whatever else was set."""
+def recipe(params: Params, *keys: str, without: Sequence[str] = ()) -> str:
+    """The seed and the sections at these dotted keys, less some of their keys, as YAML: what made a model."""
     whole = params.model_dump(mode="json", by_alias=True)
     chosen: dict[str, Any] = {"seed": params.seed}
     for key in keys:
@@ -317,7 +317,7 @@ def recipe(params: Params, *keys: str) -> str:
         source, target = whole, chosen
         for parent in parents:
             source, target = source[parent], target.setdefault(parent, {})
-        target[last] = source[last]
+        target[last] = {name: value for name, value in source[last].items() if name not in without}
     return yaml.safe_dump(chosen, sort_keys=False)
 
 

@@ -35,7 +35,7 @@ def pretrain(params: Params, manifest: Manifest, encoder_folder: Path, out: Path
     fingerprint = fingerprint_of(
         [params.pool.oap, params.model, settings], [params.seed], [manifest], [encoder_folder / "model.safetensors"]
     )
-    return _train(task, params, _run(settings, out, recipe(params, *MADE_BY), fingerprint))
+    return _train(task, params, _run(settings, out, recipe(params, *MADE_BY, without=WITHOUT_EFFECT), fingerprint))
 
 
 def finetune(params: Params, sets: dict[str, Manifest], encoder_folder: Path, start: Path, out: Path) -> Path:
@@ -57,7 +57,9 @@ def finetune(params: Params, sets: dict[str, Manifest], encoder_folder: Path, st
     )
     task = _segmenter_task("finetune", params, settings, mix, encoder_folder, placement)
     task.begin_from(load_checkpoint(checkpoint))
-    return _train(task, params, _run(settings, out, recipe(params, *MADE_BY, "finetune"), fingerprint))
+    return _train(
+        task, params, _run(settings, out, recipe(params, *MADE_BY, "finetune", without=WITHOUT_EFFECT), fingerprint)
+    )
 
 
 def train_encoder(params: Params, manifest: Manifest, out: Path) -> Path:
@@ -66,7 +68,12 @@ def train_encoder(params: Params, manifest: Manifest, out: Path) -> Path:
     placement = place(settings.device, settings.precision, "encoder")
     held = hold_photos(Photos(manifest), settings.photo_px, limit=settings.max_photos, seed=params.seed)
     task = EncoderTraining(settings, held, placement, seed=params.seed)
-    run = _run(settings, out, recipe(params, "encoder"), fingerprint_of([settings], [params.seed], [manifest], []))
+    run = _run(
+        settings,
+        out,
+        recipe(params, "encoder", without=WITHOUT_EFFECT),
+        fingerprint_of([settings], [params.seed], [manifest], []),
+    )
     final = fit(task, run)
     if final is not None:
         encoder = task.teacher.encoder

@@ -125,7 +125,7 @@ def test_the_trained_model_is_the_teacher_and_loads_from_its_folder(
     shards: Manifest, encoder: Path, tmp_path: Path
 ) -> None:
     params = tiny_params(pretrain={"steps": 3})
-    folder = pretrain(params, "seed: 0\n", shards, encoder, tmp_path)
+    folder = pretrain(params, shards, encoder, tmp_path)
     final = latest_checkpoint(tmp_path / "checkpoints")
     assert final is not None
     teacher = load_checkpoint(final).model
