@@ -37,6 +37,15 @@ WORKERS = (0, 1, 2)
 PASSES = 3
 NUM_SHARDS = (100, 1_000, 10_000)
 BATCHES_FOR_MEMORY = 20
+EARLY = """  # as `python -m components` does
+import runpy, sys
+from oapseg.shards import processes
+if __name__ == "__main__":
+    processes.start()
+    sys.argv = sys.argv[1:]
+    sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def batches(manifest: Manifest, workers: int) -> Iterator[list[torch.Tensor]]:
@@ -68,13 +77,15 @@ def long_manifests(one: Manifest, url: str) -> Table:
     table = Table(
         title=f"{one.shards[0].samples} photos a shard, 1 loader process, {BATCHES_FOR_MEMORY} batches of {BATCH}"
     )
-    for heading in ("shards", "manifest, MB", "manifest read, s", "first batch, s", "memory, MB", "of the worker, MB"):
+    for heading in ("shards", "manifest, MB", "manifest read, s", "first batch, s", "memory, MB", "largest of the loader, MB"):
         table.add_column(heading, justify="right")
     for count in NUM_SHARDS:
         text = manifest_text(replace(one, shards=(replace(one.shards[0], url=one.url(0)),) * count))
         place = storage.join(url, f"of-{count}")
         storage.write_text(storage.join(place, FILE_NAME), text)
-        found = json.loads(subprocess.run([sys.executable, __file__, place, "--first"], check=True, stdout=-1).stdout)
+        found = json.loads(
+            subprocess.run([sys.executable, "-c", EARLY, __file__, place, "--first"], check=True, stdout=-1).stdout
+        )
         table.add_row(
             f"{count:,}",
             f"{len(text) / 1e6:.1f}",
@@ -87,7 +98,7 @@ def long_manifests(one: Manifest, url: str) -> Table:
 
 
 def first_batch(url: str) -> dict[str, float]:
-    """What a training process does first, the start of its loader's process included; its imports are done by now."""
+    """What a training process does first; its imports are done by now, and those of its loader's processes begun."""
     start = time.perf_counter()
     manifest = load_manifest(url)
     manifest_s = time.perf_counter() - start
@@ -96,9 +107,13 @@ def first_batch(url: str) -> dict[str, float]:
     first_s = time.perf_counter() - start
     for _ in islice(stream, BATCHES_FOR_MEMORY):
         pass
-    children = Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
-    worker_mb = max(resident_mb(child) for child in children)
+    worker_mb = max(resident_mb(child) for child in descendants(str(os.getpid())))
     return {"manifest_s": manifest_s, "first_s": first_s, "memory_mb": resident_mb("self"), "worker_mb": worker_mb}
+
+
+def descendants(process: str) -> list[str]:
+    children = Path("/proc", process, "task", process, "children").read_text().split()
+    return [each for child in children for each in (child, *descendants(child))]
 
 
 def resident_mb(process: str) -> float:

@@ -3,6 +3,7 @@
 import sys
 
 from oapseg.cli import Command, dispatch
+from oapseg.shards import processes
 
 STEPS = {
     "sample": Command("components.sample", "draw the embedded sample"),
@@ -18,6 +19,7 @@ STEPS = {
 FIELD = {  # a pipeline of its own: field/dvc.yaml
     "benchmark": Command("components.benchmark", "shards, predictions and scores of one public benchmark"),
 }
+LOADING = ("pretrain", "finetune")  # steps whose loader has processes of its own
 CLUSTER = {  # what only a cluster runs
     "launch": Command("components.launch", "run a training on several machines"),
     "notify": Command("components.notify", "say how a run ended, and push its metrics"),
@@ -35,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _plain(arguments: list[str]) -> int:
+    if arguments[:1] and arguments[0] in LOADING:
+        processes.start()  # before the step's own imports, which take as long
     return dispatch("python -m components", __doc__ or "", STEPS | FIELD | CLUSTER, "params.yaml", arguments)
 
 

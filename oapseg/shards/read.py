@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from oapseg import storage
+from oapseg.shards import processes
 from oapseg.shards.decode import decode
 from oapseg.shards.manifest import UNCHECKED, Manifest, Offset
 from oapseg.shards.stream import Stream, Ticket
@@ -129,15 +130,18 @@ def loader(
 
     The stream runs ahead of what is consumed: after n batches of every rank, resume from `{"draw": n * batch * world}`
     past the draw begun with. A transform that rolls dice seeds them from its ticket, and can be pickled, since workers
-    are spawned (a fork of a process that holds CUDA or threads is not safe).
+    are no forks of this process (see `processes`).
     """
+    if workers:
+        processes.start()
     batches: DataLoader[Item | Exception] = DataLoader(
         _Drawn(photos, transform),
         batch_sampler=_Batches(stream, batch),
         num_workers=workers,
         collate_fn=_as_list,
         generator=torch.Generator().manual_seed(0),  # the loader draws a number of its own: not from the global state
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context=processes.METHOD if workers else None,
+        worker_init_fn=processes.in_this_environment() if workers else None,
     )
     for items in batches:
         for item in items:
