@@ -53,7 +53,8 @@ image-gpu:
 
 sbom: image
 	mkdir -p build
-	$$(command -v podman || command -v docker) run --rm localhost/oapseg:cpu cat /venv/sbom.cdx.json > build/oapseg-cpu.cdx.json
+	set -e; engine=$$(command -v podman || command -v docker); created=$$($$engine create localhost/oapseg:cpu); \
+	  $$engine cp $$created:/venv/sbom.cdx.json build/oapseg-cpu.cdx.json; $$engine rm $$created > /dev/null
 
 e2e: setup
 	python -m tests.e2e.run $(E2E)

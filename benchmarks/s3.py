@@ -77,7 +77,7 @@ def long_manifests(one: Manifest, url: str) -> Table:
     table = Table(
         title=f"{one.shards[0].samples} photos a shard, 1 loader process, {BATCHES_FOR_MEMORY} batches of {BATCH}"
     )
-    for heading in ("shards", "manifest, MB", "manifest read, s", "first batch, s", "memory, MB", "largest of the loader, MB"):
+    for heading in ("shards", "manifest, MB", "manifest read, s", "first batch, s", "memory, MB", "of the loader, MB"):
         table.add_column(heading, justify="right")
     for count in NUM_SHARDS:
         text = manifest_text(replace(one, shards=(replace(one.shards[0], url=one.url(0)),) * count))
