@@ -4,11 +4,14 @@ Imports take a process seconds, so the server is started first thing (`start`), 
 """
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import forkserver
 
 METHOD = "forkserver"  # a fork of a process that holds CUDA or threads is not safe
+LOOK_EVERY_S = 1.0
 PRELOADED = ["oapseg.shards.read", "boto3"]
 
 
@@ -19,10 +22,23 @@ def start() -> None:
 
 
 def in_this_environment() -> Callable[[int], None]:
-    """What a worker does first: the server may be older than a variable that this process has set."""
-    return partial(_adopt, dict(os.environ))
+    """What a worker does first: the server may be older than a variable that this process has set.
+
+    It also ends with this process, however that ends: server and worker would keep each other alive.
+    """
+    return partial(_begin, dict(os.environ), os.getpid())
 
 
-def _adopt(environment: dict[str, str], _: int) -> None:
+def _begin(environment: dict[str, str], owner: int, _: int) -> None:
     os.environ.clear()
     os.environ.update(environment)
+    threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
+
+
+def _end_with(process: int) -> None:
+    while True:
+        time.sleep(LOOK_EVERY_S)
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            os._exit(1)
