@@ -1,0 +1,77 @@
+"""Sections of the data: the sample, shards and their sources, benchmarks."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from oapseg.params.section import Count, Section, Share, Whole
+
+
+class SampleParams(Section):
+    train: Count
+    val: Count
+    size_px: Annotated[Whole, Field(ge=64, le=1024)]
+
+
+WITH_SPLIT = ("coco", "lvis", "voc", "stuff", "cityscapes")
+WITH_FOLDERS = ("coco_json", "labels", "saliency", "ytvis")
+
+
+class Source(Section):
+    """Where photos come from: a folder below the set's root, in one of the layouts we read.
+
+    `photos` and `labels` are below the source's folder, in layouts that leave their names open; `only` names a text
+    file below the set's root with the photos that count.
+    """
+
+    kind: Literal[
+        "coco", "classes", "photos", "tar", "coco_json", "lvis", "voc", "kitti", "sa1b", "stuff", "cityscapes",
+        "labels", "saliency", "ytvis",
+    ]  # fmt: skip
+    path: str
+    split: str | None = None
+    photos: str | None = None
+    labels: str | None = None
+    only: str | None = None
+
+    @model_validator(mode="after")
+    def _names_go_with_kinds(self) -> "Source":
+        for name, kinds in (("split", WITH_SPLIT), ("photos", WITH_FOLDERS), ("labels", WITH_FOLDERS)):
+            value = getattr(self, name)
+            if (self.kind in kinds) != (value is not None):
+                said = f"kind is {self.kind}, {name} is {value}"
+                raise ValueError(f"{name} goes with kind {', '.join(kinds)} and no other; {said}")
+        return self
+
+
+class SetParams(Section):
+    root: str
+    sources: Annotated[list[Source], Field(min_length=1)]
+
+
+class BenchmarkParams(Section):
+    """A public data set to score on: its sources, what is scored on it, and how its classes are made."""
+
+    root: str
+    sources: Annotated[list[Source], Field(min_length=1)]
+    tasks: Annotated[list[Literal["instance", "semantic", "panoptic", "saliency"]], Field(min_length=1)]
+    classes: Literal["coco_stuff27", "coco_u2seg", "cityscapes27", "cityscapes19"] | None = None
+    measures: Annotated[list[Literal["mask", "box"]], Field(default_factory=list)]
+    max_dets: Count = 100
+    short_side_px: Count | None = None
+    crop_px: Count | None = None
+
+    @model_validator(mode="after")
+    def _measures_go_with_instances(self) -> "BenchmarkParams":
+        if ("instance" in self.tasks) != bool(self.measures):
+            tasks, measures = ", ".join(self.tasks), ", ".join(self.measures) or "none"
+            raise ValueError(f"measures go with task instance and no other; tasks are {tasks}, measures {measures}")
+        return self
+
+
+class ShardsParams(Section):
+    samples_per_shard: Count
+    max_broken: Share
+    max_pixels: Count
+    workers: Count
+    sets: dict[str, SetParams]
