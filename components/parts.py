@@ -2,7 +2,7 @@
 
 from components.artifact import each
 from oapseg import storage
-from oapseg.shards.manifest import FILE_NAME, parse_manifest
+from oapseg.shards.manifest import FILE_NAME, read_manifest
 from oapseg.shards.parts import Part
 
 
@@ -35,7 +35,7 @@ def joined(place: str, out: str, count: int) -> bool:
 def _copy(part: Part, source: str, target: str) -> None:
     """A part's shards, and then its manifest."""
     path = storage.join(source, part.file_name)
-    manifest, _ = parse_manifest(storage.read_bytes(path), path)
+    manifest, _ = read_manifest(path)
 
     def copy(name: str) -> None:
         storage.upload(storage.join(source, name), storage.join(target, name))

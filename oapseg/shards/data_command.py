@@ -13,7 +13,7 @@ from typing import Any
 
 from oapseg import storage
 from oapseg.params import load_params
-from oapseg.shards.manifest import FILE_NAME, Manifest, manifest_text, parse_manifest
+from oapseg.shards.manifest import FILE_NAME, Manifest, manifest_text, read_manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +52,9 @@ def resolve(repo: str, rev: str | None, path: str, remote: str | None) -> tuple[
 
         where = url(FILE_NAME)
         try:
-            text = storage.read_bytes(where)
+            manifest, _ = read_manifest(where)
         except FileNotFoundError:
             raise ValueError(f"{where}: {path}/{FILE_NAME} is not in the remote; run `dvc push {path}`") from None
-        manifest, _ = parse_manifest(text, where)
         shards = tuple(replace(shard, url=url(shard.url)) for shard in manifest.shards)
         version = {"rev": rev, "path": path.rstrip("/"), "md5": folder.hash_info.value}
     return replace(manifest, shards=shards), version

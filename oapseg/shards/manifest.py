@@ -1,77 +1,25 @@
-"""What a set of shards holds, and where each sample lies."""
+"""What a set of shards holds."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from oapseg import storage
+from oapseg.shards.offsets import FiledOffsets, Line, Offset, Offsets, parse_line
 
 FILE_NAME = "manifest.json"
-UNCHECKED = -1  # the crc32 of a sample whose manifest has none
-NUMBERS = np.dtype(
-    [("jpg_offset", "<i8"), ("jpg_length", "<u4"), ("json_offset", "<i8"), ("json_length", "<u4"), ("crc32", "<i8")]
-)
+SHARDS_LINE = b' "shards": [\n'  # a line a shard follows
 
 
-class Offset(NamedTuple):
-    """Where a sample lies in its tar, in bytes; no tar reader is needed to fetch it.
-
-    `crc32` is that of the photo followed by the labels: a sample read by range is checked without the rest of its
-    shard.
-    """
-
-    key: str
-    jpg_offset: int
-    jpg_length: int
-    json_offset: int
-    json_length: int
-    crc32: int = UNCHECKED
-
-
-class Offsets(Sequence[Offset]):
-    """The offsets of a shard in two arrays: 41 bytes a sample, a tenth of what tuples take."""
-
-    def __init__(self, rows: Iterable[Sequence[Any]]) -> None:
-        columns = tuple(zip(*rows, strict=True)) or ((),) * len(Offset._fields)
-        keys, *numbers = columns
-        self.keys = np.array(keys, dtype=np.bytes_)
-        self.numbers = np.full(len(keys), UNCHECKED, NUMBERS)
-        for name, column in zip(NUMBERS.names or (), numbers, strict=False):
-            self.numbers[name] = column
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @overload
-    def __getitem__(self, index: int) -> Offset: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Offset]: ...
-    def __getitem__(self, index: int | slice) -> Offset | Sequence[Offset]:
-        if isinstance(index, slice):
-            return list(self)[index]
-        return Offset(self.keys[index].decode(), *self.numbers[index].tolist())
-
-    def __iter__(self) -> Iterator[Offset]:
-        for key, numbers in zip(self.keys.tolist(), self.numbers.tolist(), strict=True):
-            yield Offset(key.decode(), *numbers)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Offsets) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     url: str  # relative to the manifest, or s3://
     samples: int
     bytes: int
     sha256: str
-    offsets: Offsets
+    offsets: Sequence[Offset]
 
 
 @dataclass(frozen=True)
@@ -111,13 +59,14 @@ class Manifest:
 
 
 def manifest_text(manifest: Manifest, **more: Any) -> str:
-    """The manifest as JSON, a line a shard: a million samples stay readable by the eye and quick to parse."""
+    """The manifest as JSON, a line a shard: a million samples stay readable by the eye and by line."""
     head = {key: getattr(manifest, key) for key in ("source", "labels", "categories", "skipped", "num_samples")} | more
     lines = [f" {json.dumps(key)}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(head.items())]
     shards = [
-        f"  {json.dumps(vars(shard) | {'offsets': list(shard.offsets)}, sort_keys=True)}" for shard in manifest.shards
+        f"  {json.dumps(asdict(replace(shard, offsets=())) | {'offsets': list(shard.offsets)}, sort_keys=True)}"
+        for shard in manifest.shards
     ]
-    return "{\n" + ",\n".join([*lines, ' "shards": [\n' + ",\n".join(shards) + "\n ]"]) + "\n}\n"
+    return "{\n" + ",\n".join([*lines, SHARDS_LINE.decode() + ",\n".join(shards) + "\n ]"]) + "\n}\n"
 
 
 def load_manifest(location: str) -> Manifest:
@@ -128,23 +77,21 @@ def load_manifest(location: str) -> Manifest:
     folder = str(location).removesuffix(FILE_NAME).rstrip("/") or "."
     path = storage.join(folder, FILE_NAME)
     try:
-        text = storage.read_bytes(path)
+        return read_manifest(path)[0]
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path}: no such manifest; write one with `python -m components shard`") from None
-    return parse_manifest(text, path)[0]
 
 
-def parse_manifest(text: bytes, path: str) -> tuple[Manifest, dict[str, Any]]:
-    """A manifest from the text of the file `path`, and all that the file says.
+def read_manifest(path: str) -> tuple[Manifest, dict[str, Any]]:
+    """The manifest that a file of any name holds, and all that the file says besides.
 
-    Errors: `ValueError` where it is none.
+    Errors: `FileNotFoundError`; `ValueError` where it is none.
     """
     try:
-        raw = json.loads(text, object_hook=_packed)
-        shards = tuple(Shard(**{key: shard[key] for key in Shard.__dataclass_fields__}) for shard in raw["shards"])
+        raw = _read(path)
         manifest = Manifest(
             location=path.rpartition("/")[0] or ".",
-            shards=shards,
+            shards=tuple(raw.pop("shards")),
             source=raw["source"],
             labels=tuple(raw["labels"]),
             categories=tuple(raw["categories"]),
@@ -155,8 +102,24 @@ def parse_manifest(text: bytes, path: str) -> tuple[Manifest, dict[str, Any]]:
     return manifest, raw
 
 
-def _packed(found: dict[str, Any]) -> dict[str, Any]:
-    """A shard's offsets as arrays while the rest is still being parsed: a manifest never lies in memory as lists."""
-    if "offsets" in found:
-        found["offsets"] = Offsets(found["offsets"])
-    return found
+def _read(path: str) -> dict[str, Any]:
+    """A manifest file, its shards as such: a line in memory at a time, or all of it where it is laid out otherwise."""
+    rest: list[bytes] = []
+    shards: list[Shard] | None = None
+    at = 0
+    for line in storage.read_lines(path):
+        if shards is not None and line.startswith(b"  {"):
+            shard = parse_line(line)
+            where = Line(path, at, len(line), shard["sha256"])
+            shards.append(_shard(shard, FiledOffsets(where, len(shard["offsets"]))))
+        else:
+            rest.append(line)
+            shards = [] if line == SHARDS_LINE else shards
+        at += len(line)
+    raw: dict[str, Any] = json.loads(b"".join(rest))
+    raw["shards"] = [_shard(shard, Offsets(shard["offsets"])) for shard in raw["shards"]] if shards is None else shards
+    return raw
+
+
+def _shard(fields: dict[str, Any], offsets: Sequence[Offset]) -> Shard:
+    return Shard(fields["url"], fields["samples"], fields["bytes"], fields["sha256"], offsets)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oapseg import storage
-from oapseg.shards.manifest import FILE_NAME, Manifest, manifest_text, parse_manifest
+from oapseg.shards.manifest import FILE_NAME, Manifest, load_manifest, manifest_text, read_manifest
 from oapseg.shards.pack import Packed
 
 NAMED_IN_ERRORS = 3
@@ -66,7 +66,7 @@ def join_parts(out: str | Path, count: int) -> Manifest:
     for part in (Part(number, count) for number in range(1, count + 1)):
         path = storage.join(out, part.file_name)
         try:
-            manifest, raw = parse_manifest(storage.read_bytes(path), path)
+            manifest, raw = read_manifest(path)
         except FileNotFoundError:
             raise ValueError(f"{path}: no such part; write it with --part {part.number}/{count}") from None
         parts.append(manifest)
@@ -81,7 +81,7 @@ def join_parts(out: str | Path, count: int) -> Manifest:
     manifest = replace(parts[0], shards=shards, skipped=dict(tally.skipped))
     finish(manifest, tally)
     _remove_others(manifest)
-    return manifest
+    return load_manifest(manifest.location)
 
 
 def finish(manifest: Manifest, tally: Tally) -> None:

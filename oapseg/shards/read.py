@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from oapseg import storage
 from oapseg.shards import processes
 from oapseg.shards.decode import decode
-from oapseg.shards.manifest import UNCHECKED, Manifest, Offset
+from oapseg.shards.manifest import Manifest
+from oapseg.shards.offsets import UNCHECKED, Offset
 from oapseg.shards.stream import Stream, Ticket
 
 Item = TypeVar("Item")

@@ -22,7 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from oapseg import storage
 from oapseg.shards.listing import Item, Listing
-from oapseg.shards.manifest import Manifest, Offset, Offsets, Shard, manifest_text
+from oapseg.shards.manifest import Manifest, Shard, manifest_text
+from oapseg.shards.offsets import Offset, Offsets
 from oapseg.shards.pack import Packed, pack
 from oapseg.shards.parts import Part, Tally, clear, finish
 

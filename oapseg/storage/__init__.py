@@ -73,6 +73,16 @@ def read_ranges(ranges: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
         yield from (read_bytes(*span) for span in chain([first], ranges))
 
 
+def read_lines(location: str | Path) -> Iterator[bytes]:
+    """The lines of a file or object with their line feeds, in memory that does not grow with their number."""
+    rest = b""
+    for part in _parts(location):
+        *lines, rest = (rest + part).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    if rest:
+        yield rest
+
+
 def read_json(location: str | Path) -> Any:
     """A JSON file; a `ValueError` names it where it cannot be parsed."""
     try:

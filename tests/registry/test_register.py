@@ -12,7 +12,8 @@ from oapseg.evaluate.scores import Score
 from oapseg.registry.card import model_card
 from oapseg.registry.lineage import Lineage, content_sha256, data_version, git_state
 from oapseg.registry.register import DEPRECATED_IN_MLFLOW, DESCRIPTION_CHARACTERS, Version, flat_params, register
-from oapseg.shards.manifest import Manifest, Offsets, Shard, manifest_text
+from oapseg.shards.manifest import Manifest, Shard, manifest_text
+from oapseg.shards.offsets import Offsets
 
 pytestmark = pytest.mark.filterwarnings(f"ignore:{DEPRECATED_IN_MLFLOW}")
 

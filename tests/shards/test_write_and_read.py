@@ -4,6 +4,7 @@ import json
 import pickle
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from photo_files import BROKEN, COLOUR, GREY, noisy_jpeg, picture
 
 from oapseg.params import Source
 from oapseg.shards import write
-from oapseg.shards.manifest import Offsets, load_manifest
+from oapseg.shards.manifest import load_manifest, manifest_text
+from oapseg.shards.offsets import Offsets
 from oapseg.shards.read import Photos, loader
 from oapseg.shards.sources import list_source
 from oapseg.shards.stream import Stream
@@ -216,9 +218,24 @@ def test_a_manifest_without_checksums_is_read_as_before(photos, tmp_path):
     assert [sample.key for sample in Photos(manifest)] == [f"{number:09d}" for number in range(10)]
 
 
-def test_a_million_offsets_take_megabytes_in_memory_and_on_the_way_to_a_worker():
-    offsets = Offsets([(f"{number:09d}", number, 1, number, 1, 0) for number in range(1000)])
-    assert len(pickle.dumps(offsets)) < 50 * len(offsets)
+def test_what_a_reader_holds_and_hands_to_a_worker_does_not_grow_with_the_photos(photos, tmp_path):
+    def pickled(count: int) -> int:
+        manifest = write_shards([listing(photos)], tmp_path / "out")
+        many = Offsets([(f"{number:09d}", number, 1, number, 1, 0) for number in range(count)])
+        long = replace(manifest, shards=(replace(manifest.shards[0], samples=count, offsets=many),))
+        (tmp_path / "out" / "manifest.json").write_text(manifest_text(long))
+        return len(pickle.dumps(Photos(load_manifest(str(tmp_path / "out")))))
+
+    assert pickled(10_000) < pickled(10) + 16
+
+
+def test_a_manifest_that_was_rewritten_while_it_is_in_use_is_one_line(photos, tmp_path):
+    write_shards([listing(photos)], tmp_path / "out")
+    manifest = load_manifest(str(tmp_path / "out"))
+    path = tmp_path / "out" / "manifest.json"
+    path.write_text(path.read_text().replace(manifest.shards[1].sha256, "0" * 64))
+    with pytest.raises(ValueError, match=r"manifest.json: changed since it was read; start again with what it is now$"):
+        Photos(manifest)[5]
 
 
 def test_the_loader_leaves_the_global_dice_alone(photos, tmp_path):
