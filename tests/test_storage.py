@@ -202,7 +202,7 @@ def test_an_s3_server_that_cannot_be_had_is_one_line(
 @pytest.mark.parametrize("content", [b"", b"one", b"one\n", b"one\n\ntwo", b"\n\n"])
 def test_lines_joined_are_the_file(tmp_path, content, monkeypatch):
     (tmp_path / "file").write_bytes(content)
-    monkeypatch.setattr(storage, "_part_bytes", lambda total: 2)
+    monkeypatch.setattr(storage, "LINES_BYTES", 2)
     lines = list(storage.read_lines(tmp_path / "file"))
     assert b"".join(lines) == content
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines[:-1])

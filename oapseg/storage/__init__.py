@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 from oapseg.storage import connection, files, s3
 
+LINES_BYTES = 1 << 20  # of a part that is read for its lines
+
 
 def is_url(location: str | Path) -> bool:
     """Whether a location is an object in S3 rather than a path."""
@@ -76,7 +78,7 @@ def read_ranges(ranges: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
 def read_lines(location: str | Path) -> Iterator[bytes]:
     """The lines of a file or object with their line feeds, in memory that does not grow with their number."""
     rest = b""
-    for part in _parts(location):
+    for part in _parts(location, LINES_BYTES):
         *lines, rest = (rest + part).split(b"\n")
         yield from (line + b"\n" for line in lines)
     if rest:
@@ -176,13 +178,13 @@ def _copy(source: str | Path, target: str | Path, expected: str | None) -> str:
     return digest.hexdigest()
 
 
-def _parts(location: str | Path) -> Iterator[bytes]:
+def _parts(location: str | Path, part_bytes: int | None = None) -> Iterator[bytes]:
     """A file or object from begin to end, in parts that fit the memory."""
     if is_url(location):
-        yield from s3.get_parts(str(location))
+        yield from s3.get_parts(str(location), part_bytes=part_bytes or s3.PART_BYTES)
         return
     with open(location, "rb") as file:
-        part_bytes = _part_bytes(Path(location).stat().st_size)
+        part_bytes = part_bytes or _part_bytes(Path(location).stat().st_size)
         while part := file.read(part_bytes):
             yield part
 

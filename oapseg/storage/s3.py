@@ -62,13 +62,15 @@ def get(url: str, start: int, length: int, etag: str | None = None) -> Part:
     return Part(bytes(got), size or 0, seen or "")
 
 
-def get_parts(url: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+def get_parts(
+    url: str, start: int = 0, length: int | None = None, part_bytes: int = PART_BYTES
+) -> Iterator[bytes]:
     """A whole object or a part of it in order, its requests side by side; one request where it is small."""
-    first = get(url, start, PART_BYTES if length is None else min(PART_BYTES, length))
+    first = get(url, start, part_bytes if length is None else min(part_bytes, length))
     yield first.data
     end = first.size if length is None else min(start + length, first.size)
-    starts = range(start + len(first.data), end, PART_BYTES)
-    for part in in_parallel(lambda at: get(url, at, min(PART_BYTES, end - at), first.etag), starts):
+    starts = range(start + len(first.data), end, part_bytes)
+    for part in in_parallel(lambda at: get(url, at, min(part_bytes, end - at), first.etag), starts):
         yield part.data
 
 
