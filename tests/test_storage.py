@@ -200,9 +200,7 @@ def test_an_s3_server_that_cannot_be_had_is_one_line(
 
 
 @pytest.mark.parametrize("content", [b"", b"one", b"one\n", b"one\n\ntwo", b"\n\n"])
-def test_lines_joined_are_the_file(tmp_path, content, monkeypatch):
+def test_lines_of_a_file_and_of_an_object_in_parts_are_the_same(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
-    monkeypatch.setattr(storage, "LINES_BYTES", 2)
-    lines = list(storage.read_lines(tmp_path / "file"))
-    assert b"".join(lines) == content
-    assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines[:-1])
+    parts = [content[at : at + 2] for at in range(0, len(content), 2)]
+    assert list(storage._lines(parts)) == list(storage.read_lines(tmp_path / "file")) == content.splitlines(True)

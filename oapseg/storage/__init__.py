@@ -77,12 +77,11 @@ def read_ranges(ranges: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
 
 def read_lines(location: str | Path) -> Iterator[bytes]:
     """The lines of a file or object with their line feeds, in memory that does not grow with their number."""
-    rest = b""
-    for part in _parts(location, LINES_BYTES):
-        *lines, rest = (rest + part).split(b"\n")
-        yield from (line + b"\n" for line in lines)
-    if rest:
-        yield rest
+    if is_url(location):
+        yield from _lines(s3.get_parts(str(location), part_bytes=LINES_BYTES, at_once=2))
+        return
+    with open(location, "rb") as file:
+        yield from file
 
 
 def read_json(location: str | Path) -> Any:
@@ -178,15 +177,24 @@ def _copy(source: str | Path, target: str | Path, expected: str | None) -> str:
     return digest.hexdigest()
 
 
-def _parts(location: str | Path, part_bytes: int | None = None) -> Iterator[bytes]:
+def _parts(location: str | Path) -> Iterator[bytes]:
     """A file or object from begin to end, in parts that fit the memory."""
     if is_url(location):
-        yield from s3.get_parts(str(location), part_bytes=part_bytes or s3.PART_BYTES)
+        yield from s3.get_parts(str(location))
         return
     with open(location, "rb") as file:
-        part_bytes = part_bytes or _part_bytes(Path(location).stat().st_size)
+        part_bytes = _part_bytes(Path(location).stat().st_size)
         while part := file.read(part_bytes):
             yield part
+
+
+def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    if rest:
+        yield rest
 
 
 def _write_parts(location: str | Path, parts: Iterable[bytes]) -> None:

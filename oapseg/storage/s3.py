@@ -63,14 +63,14 @@ def get(url: str, start: int, length: int, etag: str | None = None) -> Part:
 
 
 def get_parts(
-    url: str, start: int = 0, length: int | None = None, part_bytes: int = PART_BYTES
+    url: str, start: int = 0, length: int | None = None, part_bytes: int = PART_BYTES, at_once: int = AT_ONCE
 ) -> Iterator[bytes]:
     """A whole object or a part of it in order, its requests side by side; one request where it is small."""
     first = get(url, start, part_bytes if length is None else min(part_bytes, length))
     yield first.data
     end = first.size if length is None else min(start + length, first.size)
     starts = range(start + len(first.data), end, part_bytes)
-    for part in in_parallel(lambda at: get(url, at, min(part_bytes, end - at), first.etag), starts):
+    for part in in_parallel(lambda at: get(url, at, min(part_bytes, end - at), first.etag), starts, at_once):
         yield part.data
 
 
@@ -180,14 +180,14 @@ def remove(url: str) -> None:
     call(url, lambda s3, bucket, key: s3.delete_object(Bucket=bucket, Key=key))
 
 
-def in_parallel(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """`function` of each item, in order; at most `AT_ONCE` are under way or waiting to be taken."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+def in_parallel(function: Callable[[A], B], items: Iterable[A], at_once: int = AT_ONCE) -> Iterator[B]:
+    """`function` of each item, in order; at most `at_once` are under way or waiting to be taken."""
+    with ThreadPoolExecutor(at_once) as pool:
         flying: deque[Future[B]] = deque()
         try:
             for item in items:
                 flying.append(pool.submit(function, item))
-                if len(flying) == AT_ONCE:
+                if len(flying) == at_once:
                     yield flying.popleft().result()
             while flying:
                 yield flying.popleft().result()
