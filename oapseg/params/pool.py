@@ -14,6 +14,7 @@ class OAPParams(Section):
     phi: Count
     vote: Literal["sum", "mean"]
     rounds: Literal[1, "stable"]
+    chunk: Count
 
 
 class PoolParams(Section):

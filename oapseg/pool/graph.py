@@ -4,7 +4,9 @@ A graph is what its nodes carry, in tensors whose first axis is the node, and un
 Several photos make one graph without edges between them. Sums of floats run in a fixed order, so that results repeat.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,8 @@ from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 18  # floats of a gathered chunk of rows on the CPU: 1 MiB, so that it stays in the cache
 CHUNK_ELEMENTS_GPU = 1 << 27  # 512 MiB
+BLOCKS = 8  # a side of a photo: of 4, 8 and 14, what its sums cost and what they leave to compare was least
+ROUNDING = 1e-5  # far more than a bound may lie too low in float32
 
 
 def grid_edges(height: int, width: int, device: torch.device | str = "cpu") -> Int[Tensor, "E 2"]:
@@ -57,12 +61,54 @@ def feature_similarity(features: Float[Tensor, "S C"], edges: Int[Tensor, "E 2"]
     return torch.cat([first.mul_(second).sum(1) for first, second in _ends(features, edges)])
 
 
-def spatial_similarity(row_means: Float[Tensor, "S N"], edges: Int[Tensor, "E 2"]) -> Float[Tensor, " E"]:
+def spatial_similarity(rows: Float[Tensor, "S N"], edges: Int[Tensor, "E 2"]) -> Float[Tensor, " E"]:
     """1 less the mean absolute difference of two nodes' affinity to every patch, at most 1 (Eq. 3).
 
-    `row_means` is `M A / |M|`, the mean affinity of a node's patches.
+    `rows` is `M A / |M|`, the mean affinity of a node's patches.
     """
-    return torch.cat([1 - first.sub_(second).abs_().mean(1) for first, second in _ends(row_means, edges)])
+    return 1 - _distance(rows, edges) / rows.shape[1]
+
+
+def grid_spatial_similarity(features: Float[Tensor, "N C"], grid: tuple[int, int], chunk: int) -> Float[Tensor, " E"]:
+    """`spatial_similarity` of a photo's patches along `grid_edges`.
+
+    The affinity matrix is made in bands of about `chunk` rows, each used while the cache still holds it, and only from
+    its diagonal on: it is symmetric, so that a band stands for its own patches' affinities to those below, and for the
+    affinities of those below to its own.
+    """
+    height, width = grid
+    across, down = features.new_zeros(height, width - 1), features.new_zeros(height - 1, width)
+    band = max(1, chunk // width)
+    above = features.new_empty(0)
+    for top in range(0, height, band):
+        end = min(top + band, height)
+        rows = features[top * width : end * width] @ features[top * width :].T
+        own = rows.view(end - top, width, -1)
+        across[top:end] += (own[:, 1:] - own[:, :-1]).abs_().sum(2)
+        down[top : end - 1] += (own[1:] - own[:-1]).abs_().sum(2)
+        if top:
+            down[top - 1] += (own[0] - above).abs_().sum(1)
+        above = own[-1, :, (end - top) * width :].clone()
+        below = rows.view(len(rows), height - top, width)[:, end - top - 1 :]
+        down[end - 1 :] += (below[:, 1:] - below[:, :-1]).abs_().sum(0)
+        across[end:] += (below[:, 1:, 1:] - below[:, 1:, :-1]).abs_().sum(0)
+    return 1 - torch.cat([across.flatten(), down.flatten()]) / len(features)
+
+
+def blocks(height: int, width: int, device: torch.device | str = "cpu") -> Int[Tensor, " N"]:
+    """A number for each patch of a grid that it shares with those around: `BLOCKS` x `BLOCKS` of them, or fewer."""
+    row, column = (torch.arange(side, device=device) * min(BLOCKS, side) // side for side in (height, width))
+    return (row[:, None] * min(BLOCKS, width) + column).flatten()
+
+
+def affinities(
+    features: Float[Tensor, "S C"], others: Float[Tensor, "B N C"], num_nodes: list[int]
+) -> Float[Tensor, "S N"]:
+    """Inner products of each photo's nodes, of which `num_nodes` counts those of each photo, with its `others`."""
+    products = features.new_empty(len(features), others.shape[1])
+    for own, of_photo, product in zip(features.split(num_nodes), others, products.split(num_nodes), strict=True):
+        torch.mm(own, of_photo.T, out=product)
+    return products
 
 
 def sum_rows(
@@ -80,48 +126,83 @@ def vote(logits: Float[Tensor, "S N"], patch_features: Float[Tensor, "N C"]) -> 
     return F.normalize(logits.softmax(1).to(patch_features.dtype) @ patch_features, dim=1)
 
 
+class Pairs(NamedTuple):
+    """Pairs of nodes with their cosine."""
+
+    ends: Int[Tensor, "E 2"]
+    cosine: Float[Tensor, " E"]
+
+    def take(self, chosen: slice | Tensor) -> "Pairs":
+        return Pairs(self.ends[chosen], self.cosine[chosen])
+
+
 def complete_components(
     features: Float[Tensor, "S C"],
-    row_means: Float[Tensor, "S N"],
-    num_nodes: Sequence[int],
+    rows: Float[Tensor, "S N"],
+    sums: Float[Tensor, "S K"],
+    num_nodes: list[int],
     tau: float,
     omega_f: float,
+    chunk: int,
 ) -> Int[Tensor, " S"]:
     """Components of the complete graph of each photo's nodes, joined where Eq. 4 exceeds `tau`.
 
-    `num_nodes` counts the nodes of each photo, in order. Exact, though few pairs are compared: spatial similarity is at
-    most 1, so that feature similarity alone rules most pairs out; the others come by falling feature similarity, in
-    portions that double, and those that earlier ones have joined are dropped.
+    `num_nodes` counts the nodes of each photo, in order; `sums` are the sums of `rows` over blocks of patches. Exact,
+    though few pairs are compared. Spatial similarity is at most 1, so that feature similarity alone rules most pairs
+    out. Of the others a bound does: the difference of two sums over a block is at most the sum of the differences.
+    What is left comes by falling bound, in portions that double, less the pairs that earlier ones have joined. The
+    pairs of about `chunk` nodes of a photo with all others are there at a time.
     """
-    pairs, cosines = _candidates(features, num_nodes, tau, omega_f)
     component = torch.arange(len(features), device=features.device)
-    portion = len(features)
-    while len(pairs):
-        near, pairs = pairs[:portion], pairs[portion:]
-        similarity = omega_f * cosines[:portion] + (1 - omega_f) * spatial_similarity(row_means, near)
-        cosines = cosines[portion:]
+    for top in range(0, max(num_nodes), chunk):
+        pairs = _candidates(features, component, num_nodes, slice(top, top + chunk), tau, omega_f)
+        bound = omega_f * pairs.cosine + (1 - omega_f) * (1 - _distance(sums, pairs.ends) / rows.shape[1])
+        order = bound.argsort(descending=True, stable=True)
+        pairs = pairs.take(order[: int((bound > tau - ROUNDING).sum())])
+        component = _joined(component, pairs, rows, tau, omega_f)
+    return component
+
+
+def _joined(
+    component: Int[Tensor, " S"], pairs: Pairs, rows: Float[Tensor, "S N"], tau: float, omega_f: float
+) -> Int[Tensor, " S"]:
+    """Components that the pairs above `tau` join further."""
+    portion = len(component)
+    while len(pairs.ends):
+        near, pairs = pairs.take(slice(portion)), pairs.take(slice(portion, None))
         portion *= 2
-        joined = component[near[similarity > tau]]
+        similarity = omega_f * near.cosine + (1 - omega_f) * spatial_similarity(rows, near.ends)
+        joined = component[near.ends[similarity > tau]]
         if len(joined):
-            component = connected_components(len(features), joined)[component]
-            apart = component[pairs[:, 0]] != component[pairs[:, 1]]
-            pairs, cosines = pairs[apart], cosines[apart]
+            component = connected_components(len(component), joined)[component]
+            pairs = pairs.take(component[pairs.ends[:, 0]] != component[pairs.ends[:, 1]])
     return component
 
 
 def _candidates(
-    features: Float[Tensor, "S C"], num_nodes: Sequence[int], tau: float, omega_f: float
-) -> tuple[Int[Tensor, "E 2"], Float[Tensor, " E"]]:
-    """Pairs within a photo that Eq. 4 may join, by falling feature similarity, and that similarity."""
-    pairs, cosines, first = [], [], 0
-    for nodes in features.split(list(num_nodes)):
-        cosine = nodes @ nodes.T
-        close = torch.triu(omega_f * cosine + (1 - omega_f) > tau, diagonal=1).nonzero()
-        pairs.append(close + first)
-        cosines.append(cosine[close[:, 0], close[:, 1]])
+    features: Float[Tensor, "S C"],
+    component: Int[Tensor, " S"],
+    num_nodes: list[int],
+    rows: slice,
+    tau: float,
+    omega_f: float,
+) -> Pairs:
+    """Pairs of these nodes of each photo with its later nodes that Eq. 4 may join and nothing has yet."""
+    least = (tau - 1 + omega_f) / omega_f - ROUNDING if omega_f else -math.inf
+    found, first = [], 0
+    for nodes, joined in zip(features.split(num_nodes), component.split(num_nodes), strict=True):
+        later = slice(rows.start, None)
+        cosine = nodes[rows] @ nodes[later].T
+        close = (cosine > least) & (joined[rows, None] != joined[later])
+        ends = torch.triu(close, diagonal=1).nonzero()
+        found.append(Pairs(ends + first + rows.start, cosine[ends[:, 0], ends[:, 1]]))
         first += len(nodes)
-    falling = torch.cat(cosines).argsort(descending=True, stable=True)
-    return torch.cat(pairs)[falling], torch.cat(cosines)[falling]
+    return Pairs(*map(torch.cat, zip(*found, strict=True)))
+
+
+def _distance(rows: Float[Tensor, "S C"], edges: Int[Tensor, "E 2"]) -> Float[Tensor, " E"]:
+    """Sum of the absolute differences of the rows of each edge's two ends."""
+    return torch.cat([first.sub_(second).abs_().sum(1) for first, second in _ends(rows, edges)])
 
 
 def _ends(

@@ -32,13 +32,21 @@ class Regions(NamedTuple):
         return torch.repeat_interleave(self.counts())
 
 
+class Photos(NamedTuple):
+    """Patches of photos of one grid."""
+
+    features: Float[Tensor, "B N C"]
+    block_sums: Float[Tensor, "B K C"]  # of the features, over blocks of patches
+    grid: tuple[int, int]
+
+
 class Graph(NamedTuple):
     """Regions as the nodes of a graph."""
 
     regions: Regions
-    row_means: Float[Tensor, "S N"]  # M A / |M|
     edges: Int[Tensor, "E 2"]
-    voted: bool  # whether the features come from Eq. 6, not yet from the encoder alone
+    rows: Float[Tensor, "S N"]  # M A / |M|
+    sums: Float[Tensor, "S K"]  # of the rows, over blocks of patches
 
 
 class Layer(NamedTuple):
@@ -71,6 +79,7 @@ class OAP(Generator):
     phi: int
     vote: Literal["sum", "mean"]
     rounds: Literal[1, "stable"]
+    chunk: int
 
     def __call__(self, patches: Patches) -> Masks:
         return self.batch([patches])[0]
@@ -97,54 +106,83 @@ class OAP(Generator):
 
     def layers(self, patches: list[Patches]) -> list[Layer]:
         """The regions of every layer, for photos of one grid."""
-        features = _stack(patches)
-        with _full_precision(features.device):
-            graph = _initial_graph(features, patches[0].grid)
+        photos = _photos(patches)
+        with _full_precision(photos.features.device):
+            graph = self._first(photos, self.tau[0])
             layers = []
-            for tau in self.tau:
-                graph = self._pool(graph, tau, features, complete=False)
-                semantic = self._pool(graph, tau, features, complete=True)
+            for number, tau in enumerate(self.tau):
+                if number or self.rounds == "stable":
+                    graph = self._pool(graph, tau, photos, complete=False)
+                semantic = self._pool(graph, tau, photos, complete=True)
                 layers.append(Layer(graph.regions, semantic.regions))
         return layers
 
-    def _pool(self, graph: Graph, tau: float, patch_features: Float[Tensor, "B N C"], *, complete: bool) -> Graph:
-        """Identify and merge (Alg. 1, l. 3-9), over the graph's edges or over all pairs of a photo (l. 14)."""
+    def _first(self, photos: Photos, tau: float) -> Graph:
+        """The first merge (Alg. 1, l. 3-9), of patches, whose affinities A = F F' are never all in memory at once."""
+        num_photos, num_patches, channels = photos.features.shape
+        node = torch.arange(num_photos * num_patches, device=photos.features.device)
+        edges = graphs.grid_edges(*photos.grid, node.device)
+        similarity = torch.stack([self._along_the_grid(each, edges, photos.grid) for each in photos.features])
+        edges = (node.view(num_photos, -1)[:, :1, None] + edges).flatten(0, 1)
+        component = graphs.connected_components(len(node), edges[similarity.flatten() > tau])
+
+        area = torch.bincount(component)
+        share = 1 / area[component]
+        means = graphs.sum_rows(photos.features.flatten(0, 1), component, len(area), share)
+        regions = Regions(component.view(num_photos, -1), area, means.new_empty(len(area), channels))
+        counts = regions.counts().tolist()
+        rows = graphs.affinities(means, photos.features, counts)
+        sums = graphs.affinities(means, photos.block_sums, counts)
+        every = torch.arange(len(area), device=node.device)
+        regions.features[:] = self._vote(regions, every, rows, photos.features)
+        return Graph(regions, graphs.contract_edges(edges, component), rows, sums)
+
+    def _along_the_grid(
+        self, features: Float[Tensor, "N C"], edges: Int[Tensor, "E 2"], grid: tuple[int, int]
+    ) -> Float[Tensor, " E"]:
+        """Similarity of neighbouring patches (Eq. 2-4)."""
+        similarity = self.omega_f * graphs.feature_similarity(features, edges)
+        return similarity + (1 - self.omega_f) * graphs.grid_spatial_similarity(features, grid, self.chunk)
+
+    def _pool(self, graph: Graph, tau: float, photos: Photos, *, complete: bool) -> Graph:
+        """Identify and merge, over the graph's edges or over all pairs of a photo's nodes (l. 14)."""
         while True:
-            component = self._identify(graph, tau, complete)
-            merged = self._merge(graph, component, patch_features)
-            settled = graph.voted and len(merged.regions.area) == len(graph.regions.area)
+            merged = self._merge(graph, self._identify(graph, tau, complete), photos.features)
+            settled = len(merged.regions.area) == len(graph.regions.area)
             graph = merged
             if settled or self.rounds == 1:
                 return graph
 
     def _identify(self, graph: Graph, tau: float, complete: bool) -> Int[Tensor, " S"]:
         """The component of each node, joined by edges whose similarity exceeds tau (Eq. 2-4)."""
-        features, row_means, edges = graph.regions.features, graph.row_means, graph.edges
+        features, edges = graph.regions.features, graph.edges
         if complete:
             counts = graph.regions.counts().tolist()
-            return graphs.complete_components(features, row_means, counts, tau, self.omega_f)
+            return graphs.complete_components(features, graph.rows, graph.sums, counts, tau, self.omega_f, self.chunk)
         similarity = self.omega_f * graphs.feature_similarity(features, edges)
-        similarity += (1 - self.omega_f) * graphs.spatial_similarity(row_means, edges)
+        similarity += (1 - self.omega_f) * graphs.spatial_similarity(graph.rows, edges)
         return graphs.connected_components(len(features), edges[similarity > tau])
 
     def _merge(self, graph: Graph, component: Int[Tensor, " S"], patch_features: Float[Tensor, "B N C"]) -> Graph:
         """Components become nodes (Eq. 5), whose features are voted anew where the region is new (Eq. 6)."""
         children = torch.bincount(component)
+        if len(children) == len(component):
+            return graph
         area = torch.zeros_like(children).index_add_(0, component, graph.regions.area)
         share = graph.regions.area / area[component]
-        row_means = graphs.sum_rows(graph.row_means, component, len(children), share)
+        rows, sums = (graphs.sum_rows(each, component, len(children), share) for each in (graph.rows, graph.sums))
         features = patch_features.new_empty(len(children), patch_features.shape[2])
         features[component] = graph.regions.features
         regions = Regions(component[graph.regions.node], area, features)
-        new = (children > 1).nonzero()[:, 0] if graph.voted else torch.arange(len(children), device=component.device)
-        features[new] = self._vote(regions, new, row_means[new], patch_features)
-        return Graph(regions, row_means, graphs.contract_edges(graph.edges, component), True)
+        new = (children > 1).nonzero()[:, 0]
+        features[new] = self._vote(regions, new, rows[new], patch_features)
+        return Graph(regions, graphs.contract_edges(graph.edges, component), rows, sums)
 
     def _vote(
         self,
         regions: Regions,
         nodes: Int[Tensor, " T"],
-        row_means: Float[Tensor, "T N"],
+        rows: Float[Tensor, "T N"],
         patch_features: Float[Tensor, "B N C"],
     ) -> Float[Tensor, "T C"]:
         """Features of some nodes, from their photos' patches (Eq. 6).
@@ -152,15 +190,15 @@ class OAP(Generator):
         The sum of affinities over a large region is a number of hundreds, of which sigma asks the third decimal:
         float32 does not hold that, so it is formed in float64 from the sum of the region's features.
         """
-        rows = row_means
         if self.vote == "sum":
             flat = patch_features.flatten(0, 1).double()
             rows = graphs.sum_rows(flat, regions.node.flatten(), len(regions.area))[nodes]
         counts = torch.bincount(regions.photo()[nodes], minlength=len(patch_features)).tolist()
         voted = []
-        for own, of_photo in zip(rows.split(counts), patch_features, strict=True):
-            affinity = own @ of_photo.double().T if self.vote == "sum" else own
-            voted.append(graphs.vote(affinity / self.sigma, of_photo))
+        for of_photo, features in zip(rows.split(counts), patch_features, strict=True):
+            for own in of_photo.split(self.chunk):
+                affinity = own @ features.double().T if self.vote == "sum" else own
+                voted.append(graphs.vote(affinity / self.sigma, features))
         return torch.cat(voted)
 
 
@@ -176,9 +214,9 @@ def _full_precision(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _stack(patches: list[Patches]) -> Float[Tensor, "B N C"]:
-    """The features of photos of one grid, checked."""
-    height, width = patches[0].grid
+def _photos(patches: list[Patches]) -> Photos:
+    """Photos of one grid, checked."""
+    height, width = grid = patches[0].grid
     for index, photo in enumerate(patches):
         if photo.grid != patches[0].grid or len(photo.features) != height * width:
             raise ValueError(
@@ -189,17 +227,9 @@ def _stack(patches: list[Patches]) -> Float[Tensor, "B N C"]:
     broken = (~features.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()
     if broken:
         raise ValueError(f"image {broken[0]} of the batch: features are not finite (NaN or infinite)")
-    return features
-
-
-def _initial_graph(features: Float[Tensor, "B N C"], grid: tuple[int, int]) -> Graph:
-    """Every patch a node, joined to its neighbours; row means are the affinities A = F F' themselves."""
-    num_photos, num_patches = features.shape[:2]
-    node = torch.arange(num_photos * num_patches, device=features.device).view(num_photos, num_patches)
-    edges = node[:, :1, None] + graphs.grid_edges(*grid, features.device)
-    affinity = features @ features.mT
-    regions = Regions(node, torch.ones_like(node).flatten(), features.flatten(0, 1))
-    return Graph(regions, affinity.flatten(0, 1), edges.flatten(0, 1), voted=False)
+    block = graphs.blocks(height, width, features.device)
+    sums = [graphs.sum_rows(photo, block, int(block[-1]) + 1) for photo in features]
+    return Photos(features, torch.stack(sums), grid)
 
 
 def _made_before(regions: Regions, earlier: list[Regions]) -> Bool[Tensor, " S"]:

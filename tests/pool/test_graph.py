@@ -93,16 +93,33 @@ def test_carried_row_means_equal_the_means_over_all_patches_of_a_node() -> None:
         torch.testing.assert_close(twice[node], affinity[second[first] == node].mean(0))
 
 
+@pytest.mark.parametrize("grid", [(5, 7), (7, 5), (1, 35), (35, 1)])
+@pytest.mark.parametrize("chunk", [1, 7, 12, 100])
+def test_similarities_along_the_grid_equal_those_from_the_whole_affinity_matrix(
+    grid: tuple[int, int], chunk: int
+) -> None:
+    features = smooth_field(*grid, 8, noise=0.5, seed=0)
+    expected = graphs.spatial_similarity(features @ features.T, graphs.grid_edges(*grid))
+    torch.testing.assert_close(graphs.grid_spatial_similarity(features, grid, chunk), expected)
+
+
+@pytest.mark.parametrize(("grid", "count"), [((28, 28), 64), ((20, 3), 24), ((1, 1), 1), ((1, 9), 8)])
+def test_blocks_are_numbered_without_a_gap(grid: tuple[int, int], count: int) -> None:
+    assert graphs.blocks(*grid).unique().tolist() == list(range(count))
+
+
 @pytest.mark.parametrize("omega_f", [0.0, 0.3, 0.6, 1.0])
 @pytest.mark.parametrize("tau", [0.9, 0.7, 0.4, 0.0])
-def test_complete_components_equal_those_over_all_pairs(omega_f: float, tau: float) -> None:
-    features = torch.cat([smooth_field(7, 6, 12, noise=noise, seed=1) for noise in (0.3, 1.0)])
-    row_means = torch.cat([part @ part.T for part in features.split(42)])
-    pairs = torch.cat([torch.combinations(torch.arange(42)) + first for first in (0, 42)])
+@pytest.mark.parametrize("chunk", [17, 1000])
+def test_complete_components_equal_those_over_all_pairs(omega_f: float, tau: float, chunk: int) -> None:
+    features = torch.cat([smooth_field(12, 10, 12, noise=noise, seed=1) for noise in (0.3, 1.0)])
+    rows = torch.cat([part @ part.T for part in features.split(120)])
+    sums = graphs.sum_rows(rows.T.contiguous(), graphs.blocks(12, 10), 64).T.contiguous()
+    pairs = torch.cat([torch.combinations(torch.arange(120)) + first for first in (0, 120)])
     similarity = omega_f * graphs.feature_similarity(features, pairs)
-    similarity += (1 - omega_f) * graphs.spatial_similarity(row_means, pairs)
-    expected = graphs.connected_components(84, pairs[similarity > tau])
-    found = graphs.complete_components(features, row_means, [42, 42], tau, omega_f)
+    similarity += (1 - omega_f) * graphs.spatial_similarity(rows, pairs)
+    expected = graphs.connected_components(240, pairs[similarity > tau])
+    found = graphs.complete_components(features, rows, sums, [120, 120], tau, omega_f, chunk)
     torch.testing.assert_close(found, expected)
 
 

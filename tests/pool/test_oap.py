@@ -18,7 +18,7 @@ from oapseg.params import default_params_path, load_params
 from oapseg.pool import GENERATORS
 from oapseg.pool.oap import OAP
 
-PAPER = OAP(tau=[0.8, 0.7, 0.6, 0.5, 0.4], sigma=0.07, omega_f=0.6, phi=5, vote="mean", rounds=1)
+PAPER = OAP(tau=[0.8, 0.7, 0.6, 0.5, 0.4], sigma=0.07, omega_f=0.6, phi=5, vote="mean", rounds=1, chunk=64)
 
 
 @st.composite

@@ -16,7 +16,7 @@ from oapseg.encode.patches import Patches
 from oapseg.params import default_params_path, load_params
 from oapseg.pool.oap import OAP, Regions
 
-PAPER = OAP(tau=[0.8, 0.7, 0.6, 0.5, 0.4], sigma=0.07, omega_f=0.6, phi=5, vote="sum", rounds=1)
+PAPER = OAP(tau=[0.8, 0.7, 0.6, 0.5, 0.4], sigma=0.07, omega_f=0.6, phi=5, vote="sum", rounds=1, chunk=64)
 SETTINGS: list[dict[str, Any]] = [
     {"vote": "sum", "rounds": 1},
     {"vote": "mean", "rounds": 1},
@@ -34,7 +34,7 @@ def random_patches(seed: int, largest: int) -> Patches:
 
 def compare(oap: OAP, patches: Patches) -> int:
     """Number of settled poolings, all found equal; one that hangs on a similarity near a threshold may differ."""
-    fields = {name: value for name, value in asdict(oap).items() if name != "phi"}
+    fields = {name: value for name, value in asdict(oap).items() if name not in ("phi", "chunk")}
     expected = reference_layers(patches.features.numpy(), patches.grid, **fields)
     settled = 0
     for ours, theirs in zip(oap.layers([patches]), expected, strict=True):
