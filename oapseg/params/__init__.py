@@ -14,18 +14,36 @@ from pydantic import Field, ValidationError
 from oapseg.params.data import BenchmarkParams, SampleParams, SetParams, ShardsParams, Source
 from oapseg.params.encode import EncodeParams, EncoderParams
 from oapseg.params.pool import OAPParams, PoolParams
+from oapseg.params.refine import CRFParams, RefineParams
 from oapseg.params.section import Count, Device, Precision, Section, Seed
-from oapseg.params.train import FinetuneParams, ModelParams, PretrainParams
-from oapseg.params.use import EvaluateParams, PredictParams, RegisterParams, ReportParams
+from oapseg.params.train import ACGParams, FinetuneParams, ModelParams, PretrainParams
+from oapseg.params.use import (
+    CompareParams,
+    EvaluateParams,
+    GateParams,
+    LimitParams,
+    PredictParams,
+    PromoteParams,
+    RangeParams,
+    RegisterParams,
+    ReportParams,
+    TextParams,
+    TuneParams,
+)
 
 __all__ = [
+    "ACGParams",
     "BenchmarkParams",
+    "CRFParams",
+    "CompareParams",
     "Count",
     "Device",
     "EncodeParams",
     "EncoderParams",
     "EvaluateParams",
     "FinetuneParams",
+    "GateParams",
+    "LimitParams",
     "ModelParams",
     "OAPParams",
     "Params",
@@ -33,6 +51,9 @@ __all__ = [
     "Precision",
     "PredictParams",
     "PretrainParams",
+    "PromoteParams",
+    "RangeParams",
+    "RefineParams",
     "RegisterParams",
     "ReportParams",
     "SampleParams",
@@ -40,6 +61,8 @@ __all__ = [
     "SetParams",
     "ShardsParams",
     "Source",
+    "TextParams",
+    "TuneParams",
     "default_params_path",
     "load_params",
     "parse_params",
@@ -54,14 +77,19 @@ class Params(Section):
     encode: EncodeParams
     encoder: EncoderParams
     pool: PoolParams
+    refine: RefineParams
     model: ModelParams
     pretrain: PretrainParams
     finetune: FinetuneParams
+    acg: ACGParams
     predict: PredictParams
     evaluate: EvaluateParams
     benchmarks: dict[str, BenchmarkParams]
     report: ReportParams
     registration: Annotated[RegisterParams, Field(alias="register")]  # `register` is a method of every ABCMeta class
+    promote: PromoteParams
+    compare: CompareParams
+    tune: TuneParams
 
 
 def recipe(params: Params, *keys: str, without: Sequence[str] = ()) -> str:

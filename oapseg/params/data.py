@@ -50,10 +50,14 @@ class SetParams(Section):
 
 
 class BenchmarkParams(Section):
-    """A public data set to score on: its sources, what is scored on it, and how its classes are made."""
+    """A public data set to score on: its sources, what is scored on it, and how its classes are made.
+
+    `fit_sources` are the photos that clusters get their classes on where `evaluate.fit_on` is train.
+    """
 
     root: str
     sources: Annotated[list[Source], Field(min_length=1)]
+    fit_sources: Annotated[list[Source], Field(min_length=1)] | None = None
     tasks: Annotated[list[Literal["instance", "semantic", "panoptic", "saliency"]], Field(min_length=1)]
     classes: Literal["coco_stuff27", "coco_u2seg", "cityscapes27", "cityscapes19"] | None = None
     measures: Annotated[list[Literal["mask", "box"]], Field(default_factory=list)]
@@ -66,6 +70,12 @@ class BenchmarkParams(Section):
         if ("instance" in self.tasks) != bool(self.measures):
             tasks, measures = ", ".join(self.tasks), ", ".join(self.measures) or "none"
             raise ValueError(f"measures go with task instance and no other; tasks are {tasks}, measures {measures}")
+        return self
+
+    @model_validator(mode="after")
+    def _crops_are_cut_from_what_is_resized(self) -> "BenchmarkParams":
+        if self.crop_px is not None and (self.short_side_px is None or self.crop_px > self.short_side_px):
+            raise ValueError(f"crop_px {self.crop_px} must be at most short_side_px, which is {self.short_side_px}")
         return self
 
 

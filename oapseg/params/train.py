@@ -82,3 +82,20 @@ class FinetuneParams(Section):
     def over(self, pretrain: PretrainParams) -> PretrainParams:
         """The parameters of the loop: those of pretraining, with what fine-tuning changes."""
         return pretrain.model_copy(update={"steps": self.steps, "lr": self.lr, "warmup_steps": self.warmup_steps})
+
+
+class ACGParams(Section):
+    prototypes: Count
+    updates: Count
+    heads: Count
+    ffn: Count
+    steps: Count
+    batch: Count
+    image_px: Count
+    lr: Positive
+    weight_decay: NotNegative
+    shuffle_shards: Count
+    workers: CountOrZero
+    device: Device
+    checkpoint_every_s: Positive
+    log_every: Count

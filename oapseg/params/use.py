@@ -1,14 +1,17 @@
 """Sections of what follows training: predictions, scores, report, registry."""
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from oapseg.params.section import Count, CountOrZero, Device, Precision, Section, Share
+from oapseg.params.section import Count, CountOrZero, Device, NotNegative, Precision, Real, Section, Seed, Share, Whole
 
 
 class PredictParams(Section):
     image_px: Count
+    scales: list[Count]
+    flip: bool
     windows: Count
     window_px: Count
     batch: Count
@@ -17,8 +20,18 @@ class PredictParams(Section):
     max_masks: Count
     mask_threshold: Share
     decay_overlaps: bool
+    level: Share | None
+    crf: bool
     train: bool
     generator: str
+
+
+class TextParams(Section):
+    model: str
+    weights: str | None
+    templates: Annotated[list[Annotated[str, Field(pattern=r"\{\}")]], Field(min_length=1)]
+    batch: Count
+    device: Device
 
 
 class EvaluateParams(Section):
@@ -34,13 +47,92 @@ class EvaluateParams(Section):
     saliency_score: Share
     saliency_area: Share
     saliency_ratio: Share
+    concept_runs: CountOrZero
+    concept_neighbours: list[Annotated[Whole, Field(ge=1, le=50)]]
+    text: TextParams
     bootstrap: CountOrZero
+    bootstrap_seed: Seed
 
 
 class ReportParams(Section):
-    photos: CountOrZero
+    photos: Annotated[Whole, Field(ge=0, le=60)]  # with more, the page's pictures would be too small to see
+    extremes: Annotated[Whole, Field(ge=0, le=12)]
+    clusters: Annotated[Whole, Field(ge=0, le=100)]
+    exemplars: Annotated[Whole, Field(ge=1, le=8)]
+
+
+def _text(value: Any) -> Any:
+    """A number as a person means it where a name or a number may stand."""
+    return f"{value:g}" if isinstance(value, int | float) else value
+
+
+Alias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
 class RegisterParams(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
     tracking_uri: str
+    licences: dict[str, Annotated[str, Field(min_length=1)]]
+    gate: Alias
+    must_pass: bool
+
+
+class LimitParams(Section):
+    min: Real | None = None
+    max_regression: NotNegative | None = None
+
+
+class GateParams(Section):
+    """What a version must be to get an alias: `benchmarks` names the scores that count on each."""
+
+    benchmarks: dict[str, dict[str, LimitParams]]
+    licences: list[str] | None
+
+
+class PromoteParams(Section):
+    journal: Annotated[str, Field(min_length=1)]
+    version: Annotated[str, BeforeValidator(_text), Field(pattern=r"^([1-9][0-9]*|latest)$")]
+    to: Alias
+    reason: str
+    override: str
+    gates: dict[Alias, GateParams]
+
+
+class CompareParams(Section):
+    photos: CountOrZero
+    max_failed: Share
+
+
+class RangeParams(Section):
+    """What a setting may be: any number from `low` to `high`, or one of `choices`."""
+
+    low: Real | None = None
+    high: Real | None = None
+    log: bool = False
+    whole: bool = False
+    choices: Annotated[list[Any], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "RangeParams":
+        if (self.choices is None) == (self.low is None or self.high is None):
+            raise ValueError("must have low and high, or choices")
+        if self.low is not None and self.high is not None and not (0 if self.log else -math.inf) < self.low < self.high:
+            raise ValueError("low must be below high, and above 0 where log is true")
+        return self
+
+
+class TuneWeightParams(Section):
+    coverage: NotNegative
+    edges: NotNegative
+    outline: NotNegative
+    flips: NotNegative
+    crops: NotNegative
+    levels: NotNegative
+
+
+class TuneParams(Section):
+    photos: Count
+    trials: Count
+    crop: Annotated[Real, Field(gt=0.2, lt=1)]
+    weights: TuneWeightParams
+    ranges: dict[str, dict[str, RangeParams]]

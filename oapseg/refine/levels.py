@@ -1,0 +1,84 @@
+"""Granularity: a cut through the hierarchy of a photo's masks, from parts to wholes."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+NESTED = 0.8  # share of a mask inside a larger one from which it is a part of it
+APART = 0.3  # share of the smaller of two masks up to which they lie side by side; OAP's own are at 1 and 0
+
+
+class Forest(NamedTuple):
+    """Masks that are parts of each other or lie side by side."""
+
+    kept: Int[Tensor, " T"]  # positions among all masks, rising
+    parent: Int[Tensor, " T"]  # position in `kept` of the smallest mask that holds this one and more; -1 for a root
+
+
+def forest(masks: Bool[Tensor, "S h w"], scores: Float[Tensor, " S"]) -> Forest:
+    """The hierarchy of masks by containment.
+
+    Of two masks that overlap and are no part of each other, and of two that are almost the same without one being
+    inside the other, the one with the better score stays, the first where scores are equal. Masks of an agglomeration,
+    where regions only merge, all stay.
+    """
+    flat = masks.flatten(1).float()
+    shared = (flat @ flat.T).cpu()
+    areas = shared.diagonal()
+    smaller, larger = torch.minimum(areas[:, None], areas), torch.maximum(areas[:, None], areas)
+    inside = shared / smaller.clamp(min=1)
+    copy = (shared >= NESTED * larger) & ((inside < 1) | (smaller == larger))
+    agree = (inside <= APART) | ((inside >= NESTED) & ~copy)
+    chosen = areas > 0
+    free = chosen.clone()
+    for index in scores.argsort(descending=True, stable=True).tolist():
+        if free[index]:
+            free &= agree[index]
+        else:
+            chosen[index] = False
+    kept = chosen.nonzero()[:, 0]
+    inside, areas = inside[kept][:, kept], areas[kept]
+    holds = (inside >= NESTED) & (areas[:, None] < areas)
+    parent = torch.where(holds, areas, torch.inf).argmin(1) if len(kept) else kept
+    return Forest(kept.to(masks.device), torch.where(holds.any(1), parent, -1).to(masks.device))
+
+
+def at_level(
+    masks: Bool[Tensor, "S h w"],
+    made_at: Int[Tensor, " S"],
+    kind: Int[Tensor, " S"],
+    scores: Float[Tensor, " S"],
+    level: float,
+) -> Int[Tensor, " T"]:
+    """Positions of the masks at a level from 0 (parts: masks without parts) to 1 (wholes: parts of nothing), rising.
+
+    On its way up a part gives way to the mask that holds it, at the layer in which that one was made where `made_at`
+    says so (OAP: 1 is the first, and the photo's last one is level 1), else at its place between leaf and root, all
+    steps of one length. So what the parts cover is covered at each level. Masks of one kind only hold each other.
+    """
+    found = [kind[:0]]
+    for value in kind.unique():
+        own = (kind == value).nonzero()[:, 0]
+        kept, parent = forest(masks[own], scores[own])
+        height, depth = _height_and_depth(parent)
+        place = height / (height + depth).clamp(min=1)
+        layer = made_at[own][kept]
+        if (layer > 0).all() and (layer[parent] > layer)[parent >= 0].all():
+            place = torch.where(height > 0, (layer - 1) / (made_at.amax() - 1).clamp(min=1), 0.0)
+        above = torch.where(parent < 0, torch.inf, place[parent])
+        found.append(own[kept[(place <= level) & (above > level)]])
+    return torch.cat(found).sort().values
+
+
+def _height_and_depth(parent: Int[Tensor, " T"]) -> tuple[Int[Tensor, " T"], Int[Tensor, " T"]]:
+    """Steps from each mask to its farthest leaf, and to its root."""
+    height, depth = torch.zeros_like(parent), torch.zeros_like(parent)
+    ancestor, steps = parent.clone(), 0
+    while (below := ancestor >= 0).any():
+        steps += 1
+        depth[below] = steps
+        height[ancestor[below]] = steps
+        ancestor[below] = parent[ancestor[below]]
+    return height, depth
