@@ -1,135 +1,187 @@
-"""Time of Online Agglomerative Pooling, against one normalised cut by eigenvectors on the same features.
+"""Time and memory of Online Agglomerative Pooling, against TokenCut and MaskCut on the same features.
 
-    python benchmarks/oap.py                                  smooth random features: 28 x 28 and 56 x 56 patches
-    python benchmarks/oap.py --photos FOLDER                  and features of photos by the encoder of params.yaml
+    python benchmarks/oap.py             photos of the embedded sample, and features that are hard; about five minutes
+    python benchmarks/oap.py FOLDER      photos of a folder instead
 
-Takes about a minute on two cores. The cut is TokenCut's: affinity above 0.2 or else 1e-5, second eigenvector of the
-generalised problem by scipy (LAPACK). MaskCut solves up to three such cuts a photo.
+First table: grids of 28 x 28 and 56 x 56 patches, times a photo. Cuts are solved by LAPACK, as TokenCut's and MaskCut's
+authors call it, and by our own solver. Hard features are smooth random ones, of which the first threshold joins hardly
+any neighbours: nothing gets smaller then. Second table: grids of up to 128 x 128, a photo each in a process of its own;
+memory is what pooling adds to the process, in matrices of all pairs of patches. Third: what `chunk` costs there.
 """
 
 import argparse
-import platform
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-import scipy.linalg
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64
+from photos import caption
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from safetensors.torch import load_file, save_file
 
 from oapseg.encode.load import load_encoder
 from oapseg.encode.patches import Patches
-from oapseg.params import Params, default_params_path, load_params
+from oapseg.params import default_params_path, load_params
 from oapseg.pool import graph
+from oapseg.pool.maskcut import MaskCut
 from oapseg.pool.oap import OAP
+from oapseg.pool.tokencut import TokenCut
 from oapseg.shards.decode import decode
 from oapseg.shards.listing import photo_names
+from oapseg.shards.sample import make_sample
 
-TOKENCUT_TAU, TOKENCUT_EPS = 0.2, 1e-5
+PARAMS = load_params(default_params_path())
 PARTS = {  # functions of the pooling whose own time is shown
-    "similarity": ("feature_similarity", "spatial_similarity"),
-    "components": ("connected_components", "contract_edges"),
-    "row means": ("sum_rows",),
+    "grid": ("grid_spatial_similarity",),
+    "rows": ("affinities", "sum_rows"),
     "vote": ("vote",),
-    "all pairs": ("complete_components",),
+    "pairs": ("feature_similarity", "spatial_similarity", "complete_components"),
+    "components": ("connected_components", "contract_edges"),
 }
-SIZES = [(28, 192), (28, 384), (28, 768), (56, 192), (56, 384), (56, 768)]  # side in patches, channels
 PHOTOS = 4  # in a batch
+SIDES = (28, 56)
+LARGE = (28, 56, 84, 112, 128)
+CHUNKS = (128, 448, 2048, 16384)
+REPEATS = 5
+CHANNELS = 192
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", default=str(default_params_path()))
-    parser.add_argument("--photos", type=Path, help="folder of photos, for features of an encoder")
-    parser.add_argument("--image-px", type=int, nargs="+", default=[224, 448], help="sides of the photos")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--no-cut", action="store_true", help="leave the normalised cut out")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder of photos; without it, the embedded sample")
+    parser.add_argument("--alone", nargs=2, metavar=("FEATURES", "CHUNK"), help="only time and memory of one pooling")
     args = parser.parse_args()
-    params = load_params(args.params)
-    oap = OAP(**params.pool.oap)
-    columns = ["features", "grid", "C", "masks", "OAP ms", *PARTS, "rest", "cut ms", "ratio"]
-    cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
-    machine = cpu if args.device == "cpu" else torch.cuda.get_device_name(args.device)
-    table = Table(*columns, title=f"{datetime.now(UTC):%Y-%m-%d}, {machine}, vote {oap.vote}, batches of {PHOTOS}")
-    sets = [(f"random {side}", smooth_photos(side, channels)) for side, channels in SIZES]
-    sets += [(f"photos {px} px", encoded_photos(args.photos, px, params)) for px in args.image_px if args.photos]
-    for name, photos in sets:
-        table.add_row(name, *row(oap, photos, torch.device(args.device), args.repeats, not args.no_cut))
-    Console(width=150).print(table)
+    if args.alone:
+        print(json.dumps(alone(Path(args.alone[0]), int(args.alone[1]))))
+        return
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary, "sample", "images", "val")
+        if args.folder is None:
+            make_sample(str(Path(temporary, "sample")), PARAMS.sample, seed=PARAMS.seed, workers=2)
+        for table in (against_cuts(folder), *growth(folder, Path(temporary, "features.safetensors"))):
+            table.caption = f"{caption(load)}, {torch.get_num_threads()} threads"
+            Console(width=120).print(table)
 
 
-def row(oap: OAP, photos: list[Patches], device: torch.device, repeats: int, with_cut: bool) -> list[str]:
-    """One line of the table; times are medians in milliseconds a photo, pooled as a batch."""
-    batch = [Patches(photo.features.to(device), photo.grid) for photo in photos]
-    masks = oap.batch(batch)
-    whole = median(milliseconds(lambda: oap.batch(batch), device) for _ in range(repeats)) / len(batch)
-    with own_times(device) as clock:
-        oap.batch(batch)
-    parts = [sum(clock[name] for name in names) / len(batch) for names in PARTS.values()]
-    (height, width), channels = photos[0].grid, photos[0].features.shape[1]
-    line = [f"{height} x {width}", str(channels), f"{sum(map(len, masks)) / len(masks):.0f}", f"{whole:.1f}"]
-    line += [f"{part:.1f}" for part in [*parts, max(0.0, whole - sum(parts))]]
-    if not with_cut:
-        return [*line, "", ""]
-    cut = milliseconds(lambda: normalised_cut(photos[0].features), torch.device("cpu"))
-    return [*line, f"{cut:.0f}", f"{cut / whole:.0f}"]
+def against_cuts(folder: Path) -> Table:
+    oap = OAP(**PARAMS.pool.oap)
+    heads = ["features", "grid", "masks", "OAP ms", *PARTS, "rest"]
+    cuts = {
+        f"{name} {solver}": replace(kind(**PARAMS.pool[section]), solver=solver)
+        for name, kind, section in (("TokenCut", TokenCut, "tokencut"), ("MaskCut", MaskCut, "maskcut"))
+        for solver in ("eigh", "lanczos")
+    }
+    table = Table(*heads, *(f"{name} ms (ratio)" for name in cuts), title=f"A photo, in batches of {PHOTOS}")
+    for side in SIDES:
+        for name, batch in (("photos", encoded(folder, side)[:PHOTOS]), ("hard", hard(side, PHOTOS))):
+            masks = oap.batch(batch)
+            whole = median(milliseconds(partial(oap.batch, batch)) for _ in range(REPEATS)) / PHOTOS
+            with own_times() as clock:
+                oap.batch(batch)
+            parts = [sum(clock[part] for part in names) / PHOTOS for names in PARTS.values()]
+            line = [name, f"{side} x {side}", f"{sum(len(each.masks) for each in masks) / PHOTOS:.0f}", f"{whole:.1f}"]
+            line += [f"{part:.1f}" for part in [*parts, max(0.0, whole - sum(parts))]]
+            for cut in cuts.values():
+                taken = milliseconds(partial(cut.batch, batch)) / PHOTOS
+                line.append(f"{taken:.0f} ({taken / whole:.1f})")
+            table.add_row(*line)
+    return table
 
 
-def normalised_cut(features: Float[Tensor, "N C"]) -> Float64[Tensor, " N"]:
-    """Second eigenvector of (D - A) x = lambda D x."""
-    affinity = (features @ features.T).numpy()
-    weight = np.where(affinity > TOKENCUT_TAU, 1.0, TOKENCUT_EPS)
-    degree = np.diag(weight.sum(1))
-    _, vectors = scipy.linalg.eigh(degree - weight, degree, subset_by_index=[1, 1])
-    return torch.from_numpy(vectors[:, 0])
+def growth(folder: Path, file: Path) -> Iterator[Table]:
+    """Each number of a process of its own: what one needs stays behind in the memory of the next."""
+    chunk = PARAMS.pool.oap.chunk
+    table = Table("features", "grid", "N", "ms", "memory, MB", "in N x N", title=f"Growth, chunk {chunk}")
+    largest = {}
+    for name in ("photos", "hard"):
+        measured = []
+        for side in LARGE:
+            largest[name] = (encoded(folder, side) if name == "photos" else hard(side, 1))[0]
+            found = apart(largest[name], chunk, file)
+            measured.append((side * side, found["ms"]))
+            table.add_row(name, f"{side} x {side}", f"{side * side:,}", *shown(found))
+        sizes, times = zip(*measured, strict=True)
+        exponent = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
+        table.add_row(name, "fitted", "", f"N^{exponent:.2f}", "", "", end_section=True)
+    yield table
+    table = Table("features", "chunk", "ms", "memory, MB", "in N x N", title=f"{LARGE[-1]} x {LARGE[-1]} patches")
+    for name, photo in largest.items():
+        for chunk in CHUNKS:
+            table.add_row(name, f"{chunk:,}", *shown(apart(photo, chunk, file)))
+    yield table
 
 
-def smooth_photos(side: int, channels: int) -> list[Patches]:
-    """Features that look like photos': regions of about a sixth of the side, and noise."""
+def apart(photo: Patches, chunk: int, file: Path) -> dict[str, float]:
+    save_file({"features": photo.features.contiguous(), "grid": torch.tensor(photo.grid)}, file)
+    command = [sys.executable, __file__, "--alone", str(file), str(chunk)]
+    found: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return found
+
+
+def alone(file: Path, chunk: int) -> dict[str, float]:
+    content = load_file(file)
+    height, width = content["grid"].tolist()
+    oap = replace(OAP(**PARAMS.pool.oap), chunk=chunk)
+    oap(hard(8, 1)[0])  # what the first call of all brings along
+    before = peak_bytes()
+    times = [milliseconds(lambda: oap(Patches(content["features"], (height, width))))]
+    memory = peak_bytes() - before
+    times += [milliseconds(lambda: oap(Patches(content["features"], (height, width)))) for _ in range(2)]
+    return {"ms": min(times), "mb": memory / 1e6, "matrices": memory / (4 * (height * width) ** 2)}
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def shown(found: dict[str, float]) -> list[str]:
+    return [f"{found['ms']:,.0f}", f"{found['mb']:,.0f}", f"{found['matrices']:.2f}"]
+
+
+def encoded(folder: Path, side: int) -> list[Patches]:
+    """Features of the first photos of a folder by the encoder of params.yaml; of one photo where the grid is large."""
+    encoder = load_encoder(PARAMS.encode)
+    count = PHOTOS if side in SIDES else 1
+    images = [decode((folder / name).read_bytes()) for name in islice(photo_names(folder), count)]
+    return encoder.patches(images, side * encoder.patch_px)
+
+
+def hard(side: int, count: int) -> list[Patches]:
+    """Regions of about a sixth of the side whose patches are alike, but below the first threshold."""
     photos = []
-    for seed in range(PHOTOS):
+    for seed in range(count):
         random = torch.Generator().manual_seed(seed)
         coarse = F.interpolate(torch.randn(1, 8, 6, 6, generator=random), (side, side), mode="bicubic")
         share = coarse[0].flatten(1).T.mul(4).softmax(1)
-        own = torch.randn(8, channels, generator=random) + 0.5 * torch.randn(channels, generator=random)
-        noise = 0.5 * torch.randn(side * side, channels, generator=random)
+        own = torch.randn(8, CHANNELS, generator=random) + 0.5 * torch.randn(CHANNELS, generator=random)
+        noise = 0.5 * torch.randn(side * side, CHANNELS, generator=random)
         photos.append(Patches(F.normalize(share @ own + noise, dim=1), (side, side)))
     return photos
 
 
-def encoded_photos(folder: Path, image_px: int, params: Params) -> list[Patches]:
-    """Features of the first photos of a folder."""
-    encoder = load_encoder(params.encode)
-    images = [decode((folder / name).read_bytes()) for name in islice(photo_names(folder), PHOTOS)]
-    return encoder.patches(images, image_px)
-
-
-def milliseconds(call: Callable[[], object], device: torch.device) -> float:
-    """Time of a call, its work on the device done."""
-    synchronise(device)
+def milliseconds(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
-    synchronise(device)
     return 1000 * (time.perf_counter() - start)
 
 
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 @contextmanager
-def own_times(device: torch.device) -> Iterator[dict[str, float]]:
+def own_times() -> Iterator[dict[str, float]]:
     """Milliseconds that each function of `PARTS` takes itself, without those that it calls."""
     names = [name for part in PARTS.values() for name in part]
     plain = {name: getattr(graph, name) for name in names}
@@ -140,7 +192,7 @@ def own_times(device: torch.device) -> Iterator[dict[str, float]]:
         def call(*args: object) -> object:
             result: list[object] = []
             inner.append(0.0)
-            spent = milliseconds(lambda: result.append(plain[name](*args)), device)
+            spent = milliseconds(lambda: result.append(plain[name](*args)))
             clock[name] += spent - inner.pop()
             inner[-1] += spent
             return result[0]

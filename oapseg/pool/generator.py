@@ -1,6 +1,10 @@
 """What every generator of pseudo-masks is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
+
+import torch
 
 from oapseg.encode.patches import Patches
 from oapseg.masks import Masks
@@ -18,3 +22,15 @@ class Generator(Protocol):
     def batch(self, patches: list[Patches]) -> list[Masks]:
         """Masks of each photo, one by one; a generator that does better together overrides this."""
         return [self(photo) for photo in patches]
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """True float32 without gradients, whatever the training loop around runs in: thresholds are compared."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

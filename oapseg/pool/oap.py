@@ -1,7 +1,6 @@
 """Online Agglomerative Pooling: patch features to instance and semantic masks (section 4.2, Algorithm 1)."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from oapseg.encode.patches import Patches
 from oapseg.masks import INSTANCE, SEMANTIC, Masks
 from oapseg.pool import graph as graphs
-from oapseg.pool.generator import Generator
+from oapseg.pool.generator import Generator, full_precision
 
 
 class Regions(NamedTuple):
@@ -107,7 +106,7 @@ class OAP(Generator):
     def layers(self, patches: list[Patches]) -> list[Layer]:
         """The regions of every layer, for photos of one grid."""
         photos = _photos(patches)
-        with _full_precision(photos.features.device):
+        with full_precision(photos.features.device):
             graph = self._first(photos, self.tau[0])
             layers = []
             for number, tau in enumerate(self.tau):
@@ -200,18 +199,6 @@ class OAP(Generator):
                 affinity = own @ features.double().T if self.vote == "sum" else own
                 voted.append(graphs.vote(affinity / self.sigma, features))
         return torch.cat(voted)
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """True float32 without gradients, whatever the training loop around runs in: thresholds are compared."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _photos(patches: list[Patches]) -> Photos:
