@@ -149,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="folder of photos; without it, the embedded sample")
     load = os.getloadavg()[0]
+    torch.set_flush_denormal(True)  # else the brute force pays for pairs whose weight is next to nothing
     params = load_params(default_params_path())
     photos = read_photos(parser.parse_args().folder, params)
     pooled = OAP(**params.pool.oap).batch(load_encoder(params.encode).patches(photos, params.predict.image_px))

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from oapseg import storage
-from oapseg.checkpoint.export import load_model
+from oapseg.checkpoint.cluster_names import read_names
+from oapseg.checkpoint.export import CLUSTERS, HASHES, load_model
 from oapseg.encode.load import load_folder
+from oapseg.evaluate.named import name_results
 from oapseg.evaluate.predict import (
-    EQUAL_RULE,
     GENERATOR_REGIONS,
     MODEL_REGIONS,
     check_side,
     choose_device,
     generator_predictor,
+    generator_rule,
     model_predictor,
     model_rule,
 )
@@ -23,6 +25,7 @@ from oapseg.evaluate.predictions import Maker, Predict, write_makers, write_pred
 from oapseg.params import Params, load_params
 from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
+from oapseg.refine.crf import DenseCRF
 from oapseg.shards.manifest import Manifest, load_manifest
 
 WITHOUT_EFFECT = {"device", "batch", "train"}  # on a prediction
@@ -60,9 +63,10 @@ def predict_sets(sets: dict[str, Manifest], encoder_folder: str, models: dict[st
     encoder = load_folder(encoder_folder).to(device)
     check_side(params.predict, encoder)
 
-    pooled = generator_predictor(encoder, generator.batch, params.predict)
+    crf = DenseCRF(**params.refine.crf) if params.predict.crf else None
+    pooled = generator_predictor(encoder, generator.batch, params.predict, crf)
     decided = [params.pool[params.predict.generator].model_dump(), _hash(encoder_folder)]
-    makers = {"generator": Maker(EQUAL_RULE, GENERATOR_REGIONS, generator=params.predict.generator)}
+    makers = {"generator": Maker(generator_rule(params.predict), GENERATOR_REGIONS, generator=params.predict.generator)}
     for out, manifest in sets.items():
         _write(out, "generator", manifest, pooled, params, decided)
     for name, folder in models.items():
@@ -70,7 +74,8 @@ def predict_sets(sets: dict[str, Manifest], encoder_folder: str, models: dict[st
         check_side(params.predict, segmenter.backbone.encoder)
         makers[name] = Maker(model_rule(params.predict), MODEL_REGIONS, checkpoint=_hash(folder))
         for out, manifest in sets.items():
-            _write(out, name, manifest, model_predictor(segmenter, params.predict), params, [_hash(folder)])
+            _write(out, name, manifest, model_predictor(segmenter, params.predict, crf), params, [_hash(folder)])
+            name_results(storage.join(out, name), read_names(folder))
     for out in sets:
         write_makers(out, makers)
 
@@ -89,7 +94,8 @@ def choose_generator(params: Params) -> Generator:
 
 def _write(out: str, name: str, manifest: Manifest, predict: Predict, params: Params, decided: list[Any]) -> None:
     settings = params.predict.model_dump(exclude=WITHOUT_EFFECT)
-    content = [decided, settings, [shard.sha256 for shard in manifest.shards]]
+    refined = params.refine.crf.model_dump() if params.predict.crf else None
+    content = [decided, settings, refined, [shard.sha256 for shard in manifest.shards]]
     write_predictions(
         storage.join(out, name),
         manifest,
@@ -101,7 +107,7 @@ def _write(out: str, name: str, manifest: Manifest, predict: Predict, params: Pa
 
 
 def _hash(folder: str) -> str:
-    """One hash of all files of a folder."""
-    names = storage.list_files(folder)
+    """One hash of all files of a folder but the names that people gave clusters, which decide no mask."""
+    names = [name for name in storage.list_files(folder) if name not in (CLUSTERS, HASHES)]
     content = {name: storage.sha256(Path(folder) / name) for name in names}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

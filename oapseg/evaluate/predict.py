@@ -1,19 +1,23 @@
 """Masks of a model, or of a generator, for photos, as COCO results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from oapseg.encode.averaged import averaged_patches
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.patches import Patches
 from oapseg.evaluate.predictions import PhotoResults, Predict
+from oapseg.evaluate.refined import Placed, masks_and_regions
 from oapseg.masks import INSTANCE, SEMANTIC, Masks, best_of_each_kind, boxes_xyxy, mask_to_rle
 from oapseg.model.predicted import Predicted
 from oapseg.model.segmenter import Look, Segmenter
 from oapseg.params import Device, PredictParams
+from oapseg.refine.crf import CRFOnPhoto, DenseCRF
+from oapseg.refine.levels import at_level
 from oapseg.shards.read import Sample
 
 KIND_NAMES = {INSTANCE: "instance", SEMANTIC: "semantic"}
@@ -25,6 +29,7 @@ MODEL_RULE = "objectness x mean mask probability inside the mask"
 DECAY_RULE = f"{MODEL_RULE}, less where a better mask of its kind overlaps (matrix NMS, linear)"
 MODEL_REGIONS = "at each place, the cluster with the largest sum of score x mask probability"
 EQUAL_RULE = "ones: every mask 1.0, ties in the generator's order"
+CRF_RULE = "dense CRF at the photo's size, holes of instances filled, masks that it changes by more than half dropped"
 GENERATOR_REGIONS = (
     "semantic masks in the generator's order, the first at a place wins; clusters by k-means of features"
 )
@@ -45,12 +50,11 @@ def choose_device(device: Device) -> torch.device:
 
 def check_side(params: PredictParams, encoder: Encoder) -> None:
     """Errors: `ValueError` where a side of section `predict` does not suit the encoder."""
-    for key in ("image_px", "window_px"):
-        if getattr(params, key) % encoder.patch_px:
-            raise ValueError(
-                f"predict.{key}: {getattr(params, key)} must be a multiple of the encoder's patch, "
-                f"{encoder.patch_px} px"
-            )
+    sides = {"image_px": params.image_px, "window_px": params.window_px}
+    sides |= {f"scales.{place}": side for place, side in enumerate(params.scales)}
+    for key, side in sides.items():
+        if side % encoder.patch_px:
+            raise ValueError(f"predict.{key}: {side} must be a multiple of the encoder's patch, {encoder.patch_px} px")
 
 
 def model_rule(params: PredictParams) -> str:
@@ -58,10 +62,27 @@ def model_rule(params: PredictParams) -> str:
     rule = DECAY_RULE if params.decay_overlaps else MODEL_RULE
     if params.windows > 1:
         rule += f"; the whole photo and {params.windows} x {params.windows} windows of it"
-    return rule
+    return "; ".join([rule, *_options(params, "masks of")])
 
 
-def model_predictor(segmenter: Segmenter, params: PredictParams) -> Predict:
+def generator_rule(params: PredictParams) -> str:
+    """How a generator's masks are ranked and made, in words."""
+    return "; ".join([EQUAL_RULE, *_options(params, "features of")])
+
+
+def _options(params: PredictParams, what: str) -> list[str]:
+    """What else was done, in words."""
+    options = []
+    if params.scales:
+        options.append(f"{what} views of {', '.join(map(str, [params.image_px, *params.scales]))} px averaged")
+    if params.flip:
+        options.append(f"{what} mirror images averaged in")
+    if params.level is not None:
+        options.append(f"level {params.level:g} from 0 (parts) to 1 (wholes)")
+    return options + [CRF_RULE] * params.crf
+
+
+def model_predictor(segmenter: Segmenter, params: PredictParams, crf: DenseCRF | None = None) -> Predict:
     """Photos to the model's results, best score first; the category is the cluster.
 
     After the masks come the `region` results: which cluster each place of the photo belongs to, without overlap.
@@ -74,51 +95,68 @@ def model_predictor(segmenter: Segmenter, params: PredictParams) -> Predict:
         max_masks=params.max_masks,
         mask_threshold=params.mask_threshold,
         decay_overlaps=params.decay_overlaps,
+        scales=params.scales,
+        flip=params.flip,
+        level=params.level,
     )
 
     def predict(samples: list[Sample]) -> list[PhotoResults]:
         with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16"):
             predicted = segmenter.predict([sample.image for sample in samples], look)
         return [
-            PhotoResults(coco_results(sample.labels["image_id"], each))
+            PhotoResults(coco_results(sample.labels["image_id"], each, _field(crf, sample, device)))
             for sample, each in zip(samples, predicted, strict=True)
         ]
 
     return predict
 
 
-def generator_predictor(encoder: Encoder, pool: Pool, params: PredictParams) -> Predict:
+def generator_predictor(encoder: Encoder, pool: Pool, params: PredictParams, crf: DenseCRF | None = None) -> Predict:
     """Photos to a generator's results on the plain encoder's patches, by score, equal ones in its order."""
 
     def predict(samples: list[Sample]) -> list[PhotoResults]:
-        pooled = pool(encoder.patches([sample.image for sample in samples], params.image_px))
-        found = []
-        for sample, masks in zip(samples, pooled, strict=True):
-            masks = masks.select(best_of_each_kind(masks.scores, masks.kind, params.max_masks))
-            results = _mask_results(sample.labels["image_id"], _pooled(masks, sample.image))
-            found.append(PhotoResults(list(results.values()), masks.features[list(results)].cpu()))
-        return found
+        images = [sample.image for sample in samples]
+        pooled = pool(averaged_patches(encoder, images, params.image_px, params.scales, params.flip))
+        return [generator_results(*each, params, crf) for each in zip(samples, pooled, strict=True)]
 
     return predict
 
 
-def coco_results(image_id: int, predicted: Predicted) -> list[dict[str, Any]]:
-    """Masks and regions of one photo as COCO results."""
-    regions = [_result(image_id, cluster, mask, 1.0, REGION) for cluster, mask in predicted.regions()]
-    return [*_mask_results(image_id, predicted).values(), *regions]
+def generator_results(sample: Sample, masks: Masks, params: PredictParams, crf: DenseCRF | None = None) -> PhotoResults:
+    """A generator's masks of one photo as results at the photo's size, by score, equal ones in its order."""
+    if params.level is not None:
+        masks = masks.select(at_level(masks.masks, masks.level, masks.kind, masks.scores, params.level))
+    masks = masks.select(best_of_each_kind(masks.scores, masks.kind, params.max_masks))
+    predicted = _pooled(masks, sample.image)
+    placed, _ = masks_and_regions(predicted, _field(crf, sample, masks.masks.device))
+    results = _mask_results(sample.labels["image_id"], predicted, placed)
+    return PhotoResults(list(results.values()), masks.features[list(results)].cpu())
 
 
-def _mask_results(image_id: int, predicted: Predicted) -> dict[int, dict[str, Any]]:
+def _field(crf: DenseCRF | None, sample: Sample, device: torch.device) -> CRFOnPhoto | None:
+    return crf.on(sample.image.to(device)) if crf is not None else None
+
+
+def coco_results(image_id: int, predicted: Predicted, field: CRFOnPhoto | None = None) -> list[dict[str, Any]]:
+    """Masks and regions of one photo as COCO results, refined where there is a field."""
+    placed, regions = masks_and_regions(predicted, field)
+    masks = _mask_results(image_id, predicted, placed)
+    return [*masks.values(), *(_result(image_id, cluster, mask, 1.0, REGION) for cluster, mask in regions)]
+
+
+def _mask_results(image_id: int, predicted: Predicted, placed: Iterator[Placed]) -> dict[int, dict[str, Any]]:
     """Results by the masks' index; those without a pixel at the photo's size are left out."""
-    results = {}
-    for index in range(len(predicted.scores)):
-        mask = predicted.mask(index)
-        if mask.any():
-            kind = KIND_NAMES[int(predicted.kind[index])]
-            results[index] = _result(
-                image_id, int(predicted.clusters[index]), mask, float(predicted.scores[index]), kind
-            )
-    return results
+    return {
+        index: _result(
+            image_id,
+            int(predicted.clusters[index]),
+            mask,
+            float(predicted.scores[index]),
+            KIND_NAMES[int(predicted.kind[index])],
+        )
+        for index, mask in placed
+        if mask.any()
+    }
 
 
 def _result(image_id: int, cluster: int, mask: Tensor, score: float, kind: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from oapseg import storage
+from oapseg.encode.averaged import averaged_patches
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.load import load_encoder
 from oapseg.evaluate.predict import KIND_NAMES, check_side, choose_device
@@ -24,6 +25,7 @@ from oapseg.masks import INSTANCE, SEMANTIC, Masks, boxes_xyxy, mask_to_rle, res
 from oapseg.params import PredictParams, load_params
 from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
+from oapseg.refine.levels import at_level
 from oapseg.report.gallery import Entry, render_gallery, thumbnail
 from oapseg.report.overlay import captioned, overlay
 from oapseg.report.photos import spread
@@ -61,10 +63,14 @@ class Found:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photos; folders in it are read too")
     parser.add_argument("--out", required=True, type=Path, help="folder for masks.json, overlays/ and index.html")
+    parser.add_argument("--level", type=float, help="from 0 (parts) to 1 (wholes); default: predict.level, all if null")
 
 
 def main(args: argparse.Namespace) -> None:
     params = load_params(args.params)
+    level = params.predict.level if args.level is None else args.level
+    if level is not None and not 0 <= level <= 1:
+        raise ValueError(f"--level: {level:g} must be from 0 (parts) to 1 (wholes)")
     found = Found(list_photos(args.photos, args.out))
     name = params.predict.generator
     if name not in GENERATORS:
@@ -72,10 +78,12 @@ def main(args: argparse.Namespace) -> None:
     encoder = load_encoder(params.encode).to(choose_device(params.predict.device))
     check_side(params.predict, encoder)
     generator = GENERATORS[name](**params.pool[name])
-    pooled = pool_photos(args.photos, found, encoder, generator, params.predict, params.shards.max_pixels)
+    chosen = params.predict.model_copy(update={"level": level})
+    pooled = pool_photos(args.photos, found, encoder, generator, chosen, params.shards.max_pixels)
     write_results(args.out / "masks.json", write_pictures(pooled, found, args.out))
     lines = summary(found)
     lines[0] += f" Encoder {params.encode.name}, photos at {params.predict.image_px} px, generator {name}."
+    lines[0] += f" Level {level:g} from 0 (parts) to 1 (wholes)." if level is not None else ""
     storage.write_text(
         args.out / "index.html", render_gallery(f"Masks of {args.photos.resolve().name}", lines, found.entries)
     )
@@ -110,10 +118,19 @@ def pool_photos(
             except (BrokenPhoto, OSError) as error:
                 found.broken[name] = getattr(error, "strerror", None) or str(error)
         if images:
-            masks = generator.batch(encoder.patches(list(images.values()), params.image_px))
-            yield from (Pooled(*each, of_photo.to("cpu")) for each, of_photo in zip(images.items(), masks, strict=True))
+            views = list(images.values())
+            masks = generator.batch(averaged_patches(encoder, views, params.image_px, params.scales, params.flip))
+            for each, of_photo in zip(images.items(), masks, strict=True):
+                yield Pooled(*each, of_level(of_photo.to("cpu"), params.level))
     if len(found.broken) == len(found.names):
         raise ValueError(f"{folder}: none of its photos can be read: {broken_names(found)}")
+
+
+def of_level(masks: Masks, level: float | None) -> Masks:
+    """The masks of a level, all where there is none."""
+    if level is None:
+        return masks
+    return masks.select(at_level(masks.masks, masks.level, masks.kind, masks.scores, level))
 
 
 def write_pictures(pooled: Iterator[Pooled], found: Found, out: Path) -> Iterator[dict[str, Any]]:

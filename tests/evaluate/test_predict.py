@@ -1,6 +1,7 @@
 """From labelled shards to predictions that outlive a kill, and the steps `predict` and `evaluate` as a whole."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,21 @@ from oapseg.encode.encoder import own_encoder
 from oapseg.encode.load import save_folder
 from oapseg.encode.patches import Patches
 from oapseg.evaluate.ground_truth import load_ground_truth
-from oapseg.evaluate.predict import choose_device, generator_predictor, model_predictor
+from oapseg.evaluate.predict import (
+    DECAY_RULE,
+    EQUAL_RULE,
+    check_side,
+    choose_device,
+    generator_predictor,
+    generator_rule,
+    model_predictor,
+    model_rule,
+)
 from oapseg.evaluate.predictions import PhotoResults, Predictions, read_makers, write_predictions
-from oapseg.masks import Masks, mask_to_rle, rle_to_mask
+from oapseg.masks import Masks, iou, mask_to_rle, rle_to_mask
 from oapseg.model.segmenter import Segmenter
 from oapseg.params import Params, Source, default_params_path, load_params
+from oapseg.refine.crf import DenseCRF
 from oapseg.shards.manifest import load_manifest
 from oapseg.shards.read import Photos, Sample
 from oapseg.shards.sources import list_source
@@ -92,7 +103,7 @@ def params_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "max_masks": 4,
     }
     raw["evaluate"] |= {"bootstrap": 10, "max_dets": 4, "feature_clusters": 3}
-    raw["report"] = {"photos": 2}
+    raw["report"] |= {"photos": 2}
     path = tmp_path_factory.mktemp("params") / "params.yaml"
     path.write_text(yaml.safe_dump(raw))
     return path
@@ -120,6 +131,32 @@ def bright(patches: list[Patches]) -> list[Masks]:
         kind = torch.tensor([0, 0, 1])
         found.append(Masks(masks, torch.ones(3, dtype=torch.long), kind, torch.zeros(3, 24), torch.ones(3)))
     return found
+
+
+PART, WHOLE = [16, 8, 32, 32], [0, 0, 96, 64]  # boxes in the photo 101
+
+
+def alone(*masks: torch.Tensor) -> Masks:
+    kind = torch.zeros(len(masks), dtype=torch.long)
+    return Masks(
+        torch.stack(masks), 1 + torch.arange(len(masks)), kind, torch.zeros(len(masks), 24), torch.ones(len(masks))
+    )
+
+
+def nested(patches: list[Patches]) -> list[Masks]:
+    """The bright square, and the whole photo that holds it."""
+    squares = [each.image.float().mean(2) > 128 for each in patches if each.image is not None]
+    return [alone(square, torch.ones_like(square)) for square in squares]
+
+
+def rough(patches: list[Patches]) -> list[Masks]:
+    """The bright square, four pixels too far to the right."""
+    return [alone(each.masks[0].roll(4, 1)) for each in bright(patches)]
+
+
+def corners(patches: list[Patches]) -> list[Masks]:
+    """One pixel."""
+    return [alone(torch.arange(96 * 64).view(64, 96) == 0) for _ in patches]
 
 
 def test_ground_truth_holds_every_labelled_photo(shards: Path) -> None:
@@ -163,6 +200,53 @@ def test_at_most_the_best_masks_of_each_kind_are_kept_and_regions_tile_the_photo
     assert all(len(scores) <= 2 and scores == sorted(scores, reverse=True) for scores in by_kind.values())
     regions = [rle_to_mask(each["segmentation"]) for each in found if each["kind"] == "region"]
     assert torch.stack(regions).sum(0).eq(1).all()
+
+
+@pytest.mark.parametrize(("level", "boxes"), [(0.0, [PART]), (1.0, [WHOLE]), (None, [PART, WHOLE])])
+def test_a_generators_level_is_a_cut_through_its_masks(
+    shards: Path, segmenter: Segmenter, params: Params, level: float | None, boxes: list[list[int]]
+) -> None:
+    chosen = params.predict.model_copy(update={"level": level})
+    found = results(generator_predictor(segmenter.backbone.encoder, nested, chosen), shards)
+    assert [each["bbox"] for each in found if each["image_id"] == 101] == boxes
+
+
+def test_with_a_crf_masks_follow_the_photo_and_regions_still_tile_it(
+    shards: Path, segmenter: Segmenter, params: Params
+) -> None:
+    crf = DenseCRF(**params.refine.crf)
+    (square, *_) = results(generator_predictor(segmenter.backbone.encoder, rough, params.predict, crf), shards)
+    drawn = thing(0, 0)
+    assert iou(rle_to_mask(square["segmentation"])[None], drawn[None]) > 0.95
+    found = [
+        each for each in results(model_predictor(segmenter, params.predict, crf), shards) if each["image_id"] == 101
+    ]
+    regions = [rle_to_mask(each["segmentation"]) for each in found if each["kind"] == "region"]
+    assert torch.stack(regions).sum(0).eq(1).all()
+
+
+def test_a_mask_that_the_crf_turns_into_something_else_is_dropped(
+    shards: Path, segmenter: Segmenter, params: Params
+) -> None:
+    nowhere = replace(DenseCRF(**params.refine.crf), gaussian_weight=100.0, gaussian_sigma_px=40.0)
+    plain = results(generator_predictor(segmenter.backbone.encoder, corners, params.predict), shards)
+    refined = results(generator_predictor(segmenter.backbone.encoder, corners, params.predict, nowhere), shards)
+    assert (len(plain), len(refined)) == (3, 0)
+
+
+def test_rules_say_what_was_used(params: Params) -> None:
+    assert generator_rule(params.predict) == EQUAL_RULE
+    assert model_rule(params.predict) == f"{DECAY_RULE}; the whole photo and 2 x 2 windows of it"
+    all_of_it = params.predict.model_copy(update={"scales": [96], "flip": True, "level": 0.5, "crf": True})
+    for rule in (generator_rule(all_of_it), model_rule(all_of_it)):
+        for said in ("64, 96 px averaged", "mirror images", "level 0.5 from 0 (parts) to 1 (wholes)", "dense CRF"):
+            assert said in rule
+
+
+def test_a_scale_that_does_not_suit_the_encoder_is_one_line(segmenter: Segmenter, params: Params) -> None:
+    wrong = params.predict.model_copy(update={"scales": [96, 100]})
+    with pytest.raises(ValueError, match=r"^predict\.scales\.1: 100 must be a multiple of the encoder's patch, 8 px$"):
+        check_side(wrong, segmenter.backbone.encoder)
 
 
 class Counting:

@@ -1,18 +1,20 @@
 """The assembled segmenter: shapes at every patch size, what zero injection promises, what a prediction is."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from oapseg.encode.encoder import own_encoder
+from oapseg.encode.encoder import own_encoder, square
 from oapseg.masks import INSTANCE, SEMANTIC
 from oapseg.model import predicted as predicted_module
 from oapseg.model.adapter import ViTAdapter
 from oapseg.model.mask_decoder import closed_cells
 from oapseg.model.segmenter import Look, Segmenter, confidence
 from oapseg.params import ModelParams
+from oapseg.refine.levels import APART
 
 TINY = ModelParams(
     interactions=2,
@@ -98,7 +100,17 @@ def test_an_empty_mask_attends_everywhere_and_another_only_to_itself() -> None:
     assert not closed[0, 1].view(4, 4)[:2].any()
 
 
-LOOK = Look(image_px=64, windows=2, window_px=48, max_masks=5, mask_threshold=0.5, decay_overlaps=True)
+LOOK = Look(
+    image_px=64,
+    windows=2,
+    window_px=48,
+    max_masks=5,
+    mask_threshold=0.5,
+    decay_overlaps=True,
+    scales=[],
+    flip=False,
+    level=None,
+)
 
 
 @pytest.mark.parametrize("windows", [1, 2, 3])
@@ -122,6 +134,49 @@ def test_windows_add_instances_and_take_nothing_of_the_whole_photo() -> None:
     for mask, score in zip(whole.soft, whole.scores, strict=True):
         same = torch.isclose(both.soft, mask, atol=1e-5).flatten(1).all(1) & torch.isclose(both.scores, score)
         assert same.any()
+
+
+@torch.no_grad()
+def test_without_further_looks_the_masks_are_bit_for_bit_those_of_the_queries_themselves() -> None:
+    segmenter, photo = tiny_segmenter(), torch.randint(0, 256, (70, 50, 3), dtype=torch.uint8)
+    (found,) = segmenter.predict([photo], replace(LOOK, windows=1, decay_overlaps=False, max_masks=1000))
+    last = segmenter(square(photo, 64)[None])[-1]
+    scores = last.objectness[0].sigmoid() * confidence(last.mask_logits[0], 0.5)
+    best = scores.argsort(descending=True, stable=True)
+    assert torch.equal(found.scores, scores[best])
+    assert torch.equal(found.soft, last.mask_logits[0, best])
+
+
+def test_a_mirrored_photo_has_mirrored_masks_where_mirror_images_are_looked_at() -> None:
+    segmenter, photo = tiny_segmenter(), torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8)
+    look = replace(LOOK, windows=1, flip=True, max_masks=1000)
+    (one,), (other,) = segmenter.predict([photo], look), segmenter.predict([photo.flip(1)], look)
+    assert torch.allclose(one.scores, other.scores, atol=1e-5)
+    for mask, score in zip(one.soft.flip(-1), one.scores, strict=True):
+        same = torch.isclose(other.soft, mask, atol=1e-3).flatten(1).all(1) & torch.isclose(other.scores, score)
+        assert same.any()
+
+
+@pytest.mark.parametrize("options", [{"scales": [48, 80]}, {"flip": True}, {"scales": [96], "flip": True}])
+def test_further_looks_give_masks_on_the_canvas_of_the_first(options: dict[str, Any]) -> None:
+    photos = [torch.randint(0, 256, size, dtype=torch.uint8) for size in ((1, 500, 3), (90, 40, 3))]
+    for photo, found in zip(photos, tiny_segmenter().predict(photos, replace(LOOK, **options)), strict=True):
+        assert found.soft.shape[1:] == (16, 16)
+        assert found.mask(0).shape == photo.shape[:2]
+        assert (found.scores.diff() <= 0).all()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_masks_of_a_level_hardly_overlap(level: float) -> None:
+    photo = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8)
+    segmenter = tiny_segmenter()
+    (every,), (found,) = (segmenter.predict([photo], replace(LOOK, level=each)) for each in (None, level))
+    assert 0 < len(found.scores) <= len(every.scores)
+    for kind in found.kind.unique():
+        masks = (found.soft[found.kind == kind].sigmoid() > 0.5).flatten(1).float()
+        shared = masks @ masks.T
+        smaller = torch.minimum(shared.diagonal()[:, None], shared.diagonal())
+        assert (shared / smaller).fill_diagonal_(0).max() <= APART
 
 
 def test_regions_cover_the_photo_once_each_place_by_the_cluster_that_has_most_of_it() -> None:

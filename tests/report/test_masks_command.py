@@ -67,6 +67,28 @@ def test_every_mask_is_a_coco_result_at_the_size_of_its_photo(photos: Path, para
         assert result["kind"] in ("instance", "semantic")
 
 
+def test_masks_of_a_level_are_some_of_all_and_instances_lie_apart(photos: Path, params: Path, tmp_path: Path) -> None:
+    found = []
+    for name, words in (("all", []), ("wholes", ["--level", "1"])):
+        assert main(["masks", str(photos), "--out", str(tmp_path / name), "--params", str(params), *words]) == 0
+        found.append(json.loads((tmp_path / name / "masks.json").read_text()))
+    every, wholes = found
+    assert all(each in every for each in wholes)
+    assert 0 < len(wholes) < len(every)
+    for file_name in {each["file_name"] for each in wholes}:
+        own = [each for each in wholes if (each["file_name"], each["kind"]) == (file_name, "instance")]
+        assert not own or sum(coco_mask.decode(each["segmentation"]).astype(int) for each in own).max() == 1
+    assert "Level 1 from 0 (parts) to 1 (wholes)" in (tmp_path / "wholes" / "index.html").read_text()
+
+
+def test_a_level_beyond_parts_and_wholes_is_one_line(
+    photos: Path, params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["masks", str(photos), "--out", str(tmp_path / "out"), "--params", str(params), "--level", "2"]) == 2
+    assert "--level: 2 must be from 0 (parts) to 1 (wholes)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_photo_has_its_picture_and_its_place_in_the_gallery(photos: Path, params: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "out", params)
     pictures = tmp_path / "out" / "overlays"
