@@ -8,6 +8,7 @@ from torch import Tensor
 
 NESTED = 0.8  # share of a mask inside a larger one from which it is a part of it
 APART = 0.3  # share of the smaller of two masks up to which they lie side by side; OAP's own are at 1 and 0
+WORTHY = 0.5  # share of the score of the mask that holds it from which a mask is a part of it, and not a fault in it
 
 
 class Forest(NamedTuple):
@@ -21,8 +22,9 @@ def forest(masks: Bool[Tensor, "S h w"], scores: Float[Tensor, " S"]) -> Forest:
     """The hierarchy of masks by containment.
 
     Of two masks that overlap and are no part of each other, and of two that are almost the same without one being
-    inside the other, the one with the better score stays, the first where scores are equal. Masks of an agglomeration,
-    where regions only merge, all stay.
+    inside the other, the one with the better score stays, the first where scores are equal. So does a mask that scores
+    far better than one inside it: without that, level 0 of a trained model had AP50 0.03 on 30 photos of the embedded
+    sample, with it 10.5. Masks of an agglomeration, where regions only merge and all score alike, all stay.
     """
     flat = masks.flatten(1).float()
     shared = (flat @ flat.T).cpu()
@@ -30,7 +32,8 @@ def forest(masks: Bool[Tensor, "S h w"], scores: Float[Tensor, " S"]) -> Forest:
     smaller, larger = torch.minimum(areas[:, None], areas), torch.maximum(areas[:, None], areas)
     inside = shared / smaller.clamp(min=1)
     copy = (shared >= NESTED * larger) & ((inside < 1) | (smaller == larger))
-    agree = (inside <= APART) | ((inside >= NESTED) & ~copy)
+    poor = (areas[:, None] > areas) & (scores.cpu() < WORTHY * scores.cpu()[:, None])
+    agree = (inside <= APART) | ((inside >= NESTED) & ~copy & ~poor)
     chosen = areas > 0
     free = chosen.clone()
     for index in scores.argsort(descending=True, stable=True).tolist():

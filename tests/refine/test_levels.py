@@ -100,3 +100,12 @@ def test_no_masks_and_empty_masks_have_no_level() -> None:
     none = torch.zeros(0).long()
     assert at_level(torch.zeros(0, 3, 4).bool(), none, none, none.float(), 0.5).tolist() == []
     assert cut(torch.zeros(2, 3, 4).bool(), torch.ones(2).long(), 0.5) == []
+
+
+@pytest.mark.parametrize(("score", "kept"), [(0.6, [0]), (0.4, [1])])
+def test_a_mask_inside_a_far_better_one_is_no_part_of_it(score: float, kept: list[int]) -> None:
+    masks = torch.zeros(2, 6, 6, dtype=torch.bool)
+    masks[0, 1:3, 1:3] = True
+    masks[1, 1:5, 1:5] = True
+    none = torch.zeros(2, dtype=torch.long)
+    assert at_level(masks, none, none, torch.tensor([score, 1.0]), 0.0).tolist() == kept
