@@ -2,32 +2,24 @@
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from oapseg import storage
-from oapseg.evaluate.benchmark import Benchmark, own_benchmark
-from oapseg.evaluate.look import Seen, look
-from oapseg.evaluate.predict import REGION
-from oapseg.evaluate.predictions import MAKERS, Predictions, read_makers
+from oapseg.evaluate.benchmark import own_benchmark
+from oapseg.evaluate.concepts import add_concepts
+from oapseg.evaluate.details import details_of, details_text, task_ids
+from oapseg.evaluate.predictions import MAKERS, read_makers
+from oapseg.evaluate.resamples import RESAMPLES, write_resamples
+from oapseg.evaluate.runs import DETAILS, METRICS, Scored, seen_of
 from oapseg.evaluate.scores import GAIN, MODEL, SIZES, Group, Score, as_json, as_scores, headlines, score_maker
-from oapseg.match.kmeans import fit_centres, nearest_centre
 from oapseg.params import Params, load_params
-from oapseg.shards.manifest import Manifest, load_manifest
+from oapseg.shards.manifest import load_manifest
 
-LOG_COLUMNS = 110  # of a table that goes to a log
-
-
-class Scored(NamedTuple):
-    """Photos, the predictions of them, and what they are scored by."""
-
-    manifest: Manifest
-    predictions: str
-    benchmark: Benchmark
+LOG_COLUMNS = 130  # of a table that goes to a log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", required=True, help="labelled shards to score on")
     parser.add_argument("--train-shards", help="labelled shards for the clusters' classes, where fit_on is train")
     parser.add_argument("--benchmark", help="what to call it; default: the name of the folder of shards")
-    parser.add_argument("--out", required=True, type=Path, help="folder for metrics.json and headlines.json")
+    parser.add_argument("--out", required=True, type=Path, help="folder for metrics, details and headlines")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -54,31 +46,23 @@ def main(args: argparse.Namespace) -> None:
 def score(val: Scored, fit: Scored, params: Params, out: Path) -> None:
     """Scores of every maker to `out`, and on the console; `fit` is where clusters get their classes."""
     groups: dict[str, Group] = {}
+    details: dict[str, dict[str, Any]] = {}
     makers = read_makers(val.predictions)
+    ids = task_ids(val.manifest, val.benchmark.tasks)
     for name, maker in makers.items():
-        seen, seen_fit = seen_of(name, val, fit, params)
+        seen, seen_fit = seen_of(name, val, fit, params.evaluate, params.seed)
         groups[name] = score_maker(
-            maker, seen, seen_fit, fit.benchmark.split, val.benchmark, params.evaluate, params.seed
+            maker, seen, seen_fit, fit.benchmark.split, val.benchmark, params.evaluate, params.evaluate.bootstrap_seed
         )
+        add_concepts(groups[name], name, maker, val, fit, params.evaluate, params.seed)
+        details[name] = details_of(seen, seen_fit, ids, val.benchmark, params.evaluate)
     scores = as_scores(groups)
-    storage.write_json(out / "metrics.json", as_json(scores))
+    storage.write_text(out / DETAILS, details_text(details, val.benchmark, params.evaluate, params.seed))
+    storage.write_json(out / METRICS, as_json(scores))
     storage.write_json(out / "headlines.json", headlines(scores, val.benchmark.max_dets))
+    drawn = params.evaluate.bootstrap, params.evaluate.bootstrap_seed
+    write_resamples(out / RESAMPLES, groups[MODEL], *drawn)
     print_scores(scores, list(makers))
-
-
-def seen_of(name: str, val: Scored, fit: Scored, params: Params) -> tuple[Seen, Seen]:
-    """What one maker predicted for the scored photos, and for those that its clusters get their classes on."""
-    made, fitted = (Predictions(storage.join(each.predictions, name)) for each in (val, fit))
-    kind = REGION
-    if (features := fitted.features()) is not None:
-        kind = "semantic"
-        centres = fit_centres(np.concatenate(features), params.evaluate.feature_clusters, params.seed)
-        for each in (made, fitted):
-            each.clusters = [nearest_centre(part, centres) for part in each.features() or []]
-    seen = look(val.manifest, made, val.benchmark, params.evaluate, kind)
-    if val is fit:
-        return seen, seen
-    return seen, look(fit.manifest, fitted, fit.benchmark, params.evaluate, kind)
 
 
 def print_scores(scores: dict[str, Score], makers: list[str]) -> None:
@@ -95,7 +79,7 @@ def print_scores(scores: dict[str, Score], makers: list[str]) -> None:
     console = Console(highlight=False)
     console.width = max(console.width, 0 if console.is_terminal else LOG_COLUMNS)
     console.print(table)
-    for text in dict.fromkeys(_said(score) for flat, score in scores.items() if flat.startswith(f"{MODEL}.")):
+    for text in dict.fromkeys(_said(score) for flat, score in scores.items() if not flat.startswith(f"{GAIN}.")):
         console.print(text)
 
 
@@ -108,7 +92,8 @@ def _cell(score: Score | None) -> str:
     """Value and interval; `z` keeps a small loss from printing as -0.0."""
     if score is None:
         return "-"
-    return f"{score.value:z.1f}" + ("" if score.low is None else f" [{score.low:z.1f}, {score.high:z.1f}]")
+    deviation = "" if score.deviation is None else f" ± {score.deviation:.1f}"
+    return f"{score.value:z.1f}{deviation}" + ("" if score.low is None else f" [{score.low:z.1f}, {score.high:z.1f}]")
 
 
 def _scored(shards: str, predictions: str, name: str, params: Params) -> Scored:

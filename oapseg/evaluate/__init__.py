@@ -4,8 +4,9 @@ In: a manifest of labelled photos and predictions of its photos. Out: for every 
 makes it comparable. The way of a photo: `predict` sees it and `predictions` keeps what was seen; `look` brings that
 together with the labels, once, and reduces it to a few small arrays (`overlaps` of instances, `semantic` confusions,
 `merge`d and `panoptic` segments, `saliency`). A kind of score is one file with functions from such arrays to
-`dict[str, Measured]`: `instances`, `class_aware`, `semantic`, `panoptic`, `saliency`; `scores` names them all. Each
-takes resamples of the photos (`intervals`), so that any two scores can be compared photo by photo.
+`dict[str, Measured]`: `instances`, `class_aware`, `semantic`, `panoptic`, `saliency`; `scores` names them all, and
+`concepts` adds those of regions named by their features or by a CLIP (`text`). Each takes resamples of the photos
+(`intervals`), so that any two scores can be compared photo by photo.
 
 Beside the letters of `oapseg`: `T` IoU thresholds, `R` resamples of the photos, `L` annotations, `M` classes.
 """

@@ -1,10 +1,10 @@
 """What is scored: photos with labels, the tasks they are scored on, and the classes that their categories make."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from oapseg.evaluate.panoptic import Classes, classes_of
-from oapseg.params import BenchmarkParams, EvaluateParams
+from oapseg.params import BenchmarkParams, EvaluateParams, Source
 from oapseg.shards.datasets.class_maps import CLASS_MAPS
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.sources import TASK_LABELS
@@ -23,11 +23,17 @@ class Benchmark:
     tasks: tuple[str, ...]
     classes: Classes
     class_names: Mapping[int, str]
-    things: tuple[int, ...]  # categories of instances
+    things: tuple[int, ...]  # categories of instances, by rising id
     measures: tuple[str, ...]
     max_dets: int
     short_side_px: int | None = None  # of the semantic maps
     crop_px: int | None = None
+    frequencies: tuple[str, ...] = ()  # of each of `things` where they have any: r, c or f (LVIS)
+
+    @property
+    def maps_clusters(self) -> bool:
+        """Whether any of its scores needs a class for each cluster."""
+        return bool({"semantic", "panoptic"} & set(self.tasks) or ("instance" in self.tasks and self.things))
 
 
 def own_benchmark(name: str, manifest: Manifest, split: str, params: EvaluateParams) -> Benchmark:
@@ -51,6 +57,7 @@ def own_benchmark(name: str, manifest: Manifest, split: str, params: EvaluatePar
         things=_things(manifest),
         measures=MEASURES,
         max_dets=params.max_dets,
+        frequencies=_frequencies(manifest),
     )
 
 
@@ -62,10 +69,9 @@ def public_benchmark(name: str, manifest: Manifest, params: BenchmarkParams) -> 
         chosen = CLASS_MAPS[params.classes]
         things = frozenset(place for place, thing in enumerate(chosen.isthing) if thing)
         classes, names = Classes(chosen.of, things), dict(enumerate(chosen.names))
-    splits = dict.fromkeys(source.split or source.path for source in params.sources)
     return Benchmark(
         name=name,
-        split=", ".join(splits),
+        split=split_of(params.sources),
         data=manifest.sha256,
         tasks=tuple(params.tasks),
         classes=classes,
@@ -75,8 +81,24 @@ def public_benchmark(name: str, manifest: Manifest, params: BenchmarkParams) -> 
         max_dets=params.max_dets,
         short_side_px=params.short_side_px,
         crop_px=params.crop_px,
+        frequencies=_frequencies(manifest),
     )
+
+
+def split_of(sources: Sequence[Source]) -> str:
+    """The splits of some sources, in words."""
+    return ", ".join(dict.fromkeys(source.split or source.path for source in sources))
+
+
+def on_other_photos(benchmark: Benchmark, manifest: Manifest, split: str) -> Benchmark:
+    """The same classes and protocol on other photos: those that its clusters get their classes on."""
+    return replace(benchmark, split=split, data=manifest.sha256)
 
 
 def _things(manifest: Manifest) -> tuple[int, ...]:
     return tuple(category["id"] for category in manifest.categories if category["isthing"])
+
+
+def _frequencies(manifest: Manifest) -> tuple[str, ...]:
+    found = tuple(category.get("frequency", "") for category in manifest.categories if category["isthing"])
+    return found if all(found) else ()

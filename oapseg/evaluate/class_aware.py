@@ -5,7 +5,7 @@ predictions of classes that a photo was not searched for are left out, those of 
 throughout are never wrong, and the limit of masks is that of a photo, not of a photo and class.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -47,21 +47,28 @@ def score_class_aware(
     mapping: dict[int, int],
     resamples: Int[np.ndarray, "R B"],
     max_dets: int,
+    *,
+    frequencies: Mapping[int, str] | None = None,
 ) -> dict[str, Measured]:
     """Instance masks against annotations of their class, the mean over classes; masks without a class are dropped.
 
-    The interval is that of the photos; the mapping stays as it was fitted.
+    Of categories with `frequencies` (LVIS: r, c, f) there are APr, APc and APf too, each the mean over its own. The
+    interval is that of the photos; the mapping stays as it was fitted.
     """
     known = np.array(sorted(categories), dtype=np.int64)
+    groups: dict[str, set[int]] = {}
+    for number, category in enumerate(known.tolist()):
+        if frequencies:
+            groups.setdefault(frequencies[category], set()).add(number)
     classes = _classes(known, mapping, overlaps.cluster)
     labels = _numbers(known, overlaps.label_category)
     if not is_federated(overlaps):
-        return score_coco(overlaps, classes, labels, resamples, max_dets)
+        return score_coco(overlaps, classes, labels, resamples, max_dets, groups=groups)
     kept = _best_of_photo(overlaps, classes, max_dets)
     searched = np.concatenate([overlaps.absent, np.stack([overlaps.label_photo, overlaps.label_category], 1)])
     classes = np.where(kept & _among(overlaps.photo, classes, searched, known), classes, NO_CLASS)
     unjudged = _among(overlaps.photo, classes, overlaps.partial, known)
-    return score_coco(overlaps, classes, labels, resamples, max_dets, unjudged=unjudged)
+    return score_coco(overlaps, classes, labels, resamples, max_dets, unjudged=unjudged, groups=groups)
 
 
 def confusion(

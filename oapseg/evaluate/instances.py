@@ -1,5 +1,6 @@
 """Instance scores by COCO's protocol, whatever the classes (section 5.2) or class by class."""
 
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -46,19 +47,27 @@ def score_coco(
     max_dets: int,
     *,
     unjudged: Bool[np.ndarray, " S"] | None = None,
+    groups: Mapping[str, Container[int]] | None = None,
 ) -> dict[str, Measured]:
     """AP, AP50, AP75 and AR of masks and boxes, over all sizes and by size: means over classes with annotations.
 
     Classes and the LVIS rules are those of `coco.match`; masks are absent where the labels are boxes alone. The columns
-    of `resamples` are the photos in the order of their image ids.
+    of `resamples` are the photos in the order of their image ids. `groups` of classes get an AP of their own, `APr` for
+    the group `r`.
     """
+    groups = groups or {}
     weights = np.concatenate([np.ones((1, resamples.shape[1]), dtype=resamples.dtype), resamples])
     scores: dict[str, Measured] = {}
     for measure in overlaps.pairs:
         by_class: dict[str, list[Float[np.ndarray, "R T"]]] = {}
-        for _, area, matches in match(overlaps, measure, classes, label_classes, max_dets, unjudged=unjudged):
-            for name, values in _of_class(matches, area, weights, max_dets).items():
+        for number, area, matches in match(overlaps, measure, classes, label_classes, max_dets, unjudged=unjudged):
+            of_class = _of_class(matches, area, weights, max_dets)
+            if area == "all":
+                of_class |= {f"AP{group}": of_class["AP"] for group, members in groups.items() if number in members}
+            for name, values in of_class.items():
                 by_class.setdefault(name, []).append(values)
+        for group in groups:
+            scores[f"{measure}_AP{group}"] = _mean(by_class.get(f"AP{group}", []), len(weights))
         for area in AREAS_PX:
             scores |= {
                 f"{measure}_{name}": _mean(by_class.get(name, []), len(weights)) for name in _names(area, max_dets)

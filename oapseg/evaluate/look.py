@@ -11,7 +11,7 @@ from oapseg.evaluate.panoptic import Shared, shared_segments
 from oapseg.evaluate.predict import REGION
 from oapseg.evaluate.predictions import Predictions
 from oapseg.evaluate.saliency import PhotoSaliency, photo_saliency
-from oapseg.evaluate.semantic import Confusion, centre_square, confusion, predicted_clusters, true_classes
+from oapseg.evaluate.semantic import Confusion, confusion, predicted_clusters, resized_crop, true_classes
 from oapseg.params import EvaluateParams
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.sources import TASK_LABELS
@@ -55,9 +55,8 @@ def look(
                     true_classes(labels, benchmark.classes.class_of),
                     predicted_clusters(results, size, region_kind),
                 )
-                if benchmark.crop_px is not None:
-                    maps = (centre_square(maps[0], benchmark.crop_px), centre_square(maps[1], benchmark.crop_px))
-                confusions.append(confusion(*maps))
+                truth, clusters = (resized_crop(each, benchmark.short_side_px, benchmark.crop_px) for each in maps)
+                confusions.append(confusion(truth, clusters))
             if "panoptic" in tasks:
                 merged = merge(
                     results,

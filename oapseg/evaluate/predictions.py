@@ -1,11 +1,13 @@
 """Predictions as an artifact: made once, a part for each shard of the photos, and gone on with after a kill.
 
 A folder: `part-000000.json`, a COCO result file of the photos of the first shard; `part-000000.safetensors`, the
-features of its masks, where their maker has no clusters of its own; `index.json`, what decided them all.
+features of its masks, where their maker has no clusters of its own; `part-000000.failed.json`, the photos that the
+maker failed on, by name, and why, where there are any; `index.json`, what decided them all.
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -60,29 +62,96 @@ class PhotoResults(NamedTuple):
 Predict = Callable[[list[Sample]], list[PhotoResults]]
 
 
+class Parts:
+    """The parts of a folder of predictions while they are made: those that are whole, and the one begun.
+
+    `fingerprint` stands for all that decides a prediction: parts of another are made anew. A folder that several
+    workers share is never cleared by one of them.
+
+    Errors: `ValueError` where a shared folder holds parts of another fingerprint.
+    """
+
+    def __init__(self, folder: str, manifest: Manifest, fingerprint: str, *, shared: bool = False) -> None:
+        self.folder = folder
+        said = _index(manifest, fingerprint)
+        index, content = storage.join(folder, INDEX), json.dumps(said, indent=2, sort_keys=True) + "\n"
+        there = storage.list_files(folder) if shared else []  # before the index, which a worker writes first
+        if storage.exists(index) and storage.read_json(index) == said:
+            return
+        if not shared:
+            storage.delete(folder)
+            storage.write_text(index, content)
+            return
+        with contextlib.suppress(FileExistsError):
+            if not there:
+                storage.write_bytes(index, content.encode(), only_if_absent=True)
+        if not storage.exists(index) or storage.read_json(index) != said:
+            raise ValueError(
+                f"{folder}: holds masks of other photos, settings or weights, and several workers share it; "
+                "delete it, then start them again"
+            )
+
+    def path(self, number: int) -> str:
+        return storage.join(self.folder, _part(number))
+
+    def whole(self, number: int) -> bool:
+        return storage.exists(self.path(number))
+
+    def begun(self, number: int) -> Any:
+        """What `keep` was last given of a part, or nothing."""
+        path = _begun(self.path(number))
+        return storage.read_json(path) if storage.exists(path) else None
+
+    def keep(self, number: int, done: dict[str, Any]) -> None:
+        """Keep what there is of a part that is not whole: plain values, for `begun` after a kill."""
+        storage.write_bytes(_begun(self.path(number)), json.dumps(done, allow_nan=False).encode())
+
+    def write(self, number: int, photos: Sequence[PhotoResults], failed: Mapping[str, str] | None = None) -> None:
+        """A whole part. Features and the photos that failed come first: a part is whole once its results are there."""
+        features = [photo.features for photo in photos if photo.features is not None]
+        if features:
+            storage.write_bytes(_features(self.path(number)), save({"features": torch.cat(features).half().numpy()}))
+        if failed:
+            storage.write_json(_failed(self.path(number)), failed)
+        elif storage.exists(_failed(self.path(number))):
+            storage.delete(_failed(self.path(number)))
+        write_results(self.path(number), (result for photo in photos for result in photo.results))
+        self.tidy(number)
+
+    def tidy(self, number: int) -> None:
+        """Away with what was kept of a part that is whole."""
+        if storage.exists(_begun(self.path(number))):
+            storage.delete(_begun(self.path(number)))
+
+    def failed(self, number: int) -> dict[str, str]:
+        """Photos of a whole part by name that their maker failed on, and why."""
+        path = _failed(self.path(number))
+        return storage.read_json(path) if storage.exists(path) else {}
+
+
+def is_whole(folder: str, manifest: Manifest, fingerprint: str) -> bool:
+    """Whether a folder holds all predictions of this fingerprint."""
+    index, said = storage.join(folder, INDEX), _index(manifest, fingerprint)
+    if not storage.exists(index) or storage.read_json(index) != said:
+        return False
+    return all(storage.exists(storage.join(folder, part)) for part in said["parts"])
+
+
 def write_predictions(
     folder: str, manifest: Manifest, predict: Predict, *, batch: int, fingerprint: str, what: str
 ) -> None:
-    """Predict all photos of a set, `batch` at a time, shard by shard; parts that are there already are kept.
-
-    `fingerprint` stands for all that decides a prediction: parts of another are made anew.
-    """
-    index = storage.join(folder, INDEX)
-    said = {"fingerprint": fingerprint, "parts": [_part(number) for number in range(len(manifest.shards))]}
-    if not storage.exists(index) or storage.read_json(index) != said:
-        storage.delete(folder)
-        storage.write_json(index, said)
+    """Predict all photos of a set, `batch` at a time, shard by shard; parts that are there already are kept."""
+    parts = Parts(folder, manifest, fingerprint)
     photos, first = Photos(manifest), 0
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(f"masks of the {what}", total=len(photos))
         for number, count in enumerate(manifest.shard_sizes):
-            part = storage.join(folder, _part(number))
-            if not storage.exists(part):
+            if not parts.whole(number):
                 samples, found = photos.each(range(first, first + count)), []
                 while some := list(islice(samples, batch)):
                     found += predict(some)
                     progress.advance(bar, len(some))
-                _write_part(part, found)
+                parts.write(number, found)
             first += count
             progress.update(bar, completed=first)
 
@@ -133,6 +202,10 @@ def write_results(path: str | Path, results: Iterable[dict[str, Any]]) -> None:
         file.write(b"[]\n" if separator == "[\n" else b"\n]\n")
 
 
+def _index(manifest: Manifest, fingerprint: str) -> dict[str, Any]:
+    return {"fingerprint": fingerprint, "parts": [_part(number) for number in range(len(manifest.shards))]}
+
+
 def _part(number: int) -> str:
     return f"part-{number:06d}.json"
 
@@ -141,9 +214,9 @@ def _features(part: str) -> str:
     return part.removesuffix(".json") + ".safetensors"
 
 
-def _write_part(path: str, photos: Sequence[PhotoResults]) -> None:
-    """The features come first: a part is whole once its results are there."""
-    features = [photo.features for photo in photos if photo.features is not None]
-    if features:
-        storage.write_bytes(_features(path), save({"features": torch.cat(features).half().numpy()}))
-    write_results(path, (result for photo in photos for result in photo.results))
+def _begun(part: str) -> str:
+    return part.removesuffix(".json") + ".begun"
+
+
+def _failed(part: str) -> str:
+    return part.removesuffix(".json") + ".failed.json"

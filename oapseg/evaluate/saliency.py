@@ -22,7 +22,7 @@ BETA_SQUARED: Final = 0.3  # of the F-score that weighs precision more, as salie
 THRESHOLDS: Final = np.arange(255) / 255  # of the score of a pixel, for the maximal F-score
 CORLOC_IOU: Final = 0.5
 BOX_OVERLAPS: Final = (0.01, 0.14, 0.34, np.inf)  # bounds of the splits by occlusion (deep spectral, table III)
-SIZE_RATIOS: Final = (1.26, 1.64, np.inf)  # bounds of the splits by largest to smallest instance (its table IV)
+SIZE_RATIOS: Final = (1.26, 1.64, np.inf)  # bounds of the splits by size ratio (its table IV)
 
 Pixels = int | Int[np.ndarray, " T"]
 
@@ -86,7 +86,7 @@ def photo_saliency(
         fg_ari=adjusted_rand(shown[:, 1:]),
         instance_iou=assigned_iou(shown) if _scored(areas, size, min_area, min_ratio) else np.nan,
         box_overlap=box_overlap(_boxes(things)),
-        size_ratio=float(areas.max() / areas.min()) if areas.any() and areas.min() > 0 else np.nan,
+        size_ratio=size_ratio(areas),
     )
 
 
@@ -152,7 +152,12 @@ def assigned_iou(shared: Int[np.ndarray, "rows columns"]) -> float:
 
 
 def box_overlap(boxes_xywh: Float[np.ndarray, "S 4"]) -> float:
-    """Share of the area of all boxes together that lies in two or more (BOR of OVIS); NaN without a box."""
+    """Share of the area of all boxes together that lies in two or more; NaN without a box.
+
+    The overlap ratio by which deep spectral splits its test set (section IV, table III: "MBOR", after OVIS, Qi et al.
+    2022, whose BOR it is: the union of all pairwise intersections by the union of all boxes). OVIS averages it over the
+    frames of a video; a photo, and here each frame, has its own.
+    """
     left, top, width, height = boxes_xywh.T
     xs, ys = np.unique([left, left + width]), np.unique([top, top + height])
     across = (left[:, None] <= xs[:-1]) & (xs[:-1] < (left + width)[:, None])
@@ -161,6 +166,14 @@ def box_overlap(boxes_xywh: Float[np.ndarray, "S 4"]) -> float:
     cells = np.outer(np.diff(ys), np.diff(xs))
     covered = cells[depth > 0].sum()
     return float(cells[depth > 1].sum() / covered) if covered > 0 else np.nan
+
+
+def size_ratio(areas_px: Int[np.ndarray, " S"]) -> float:
+    """The sum of each instance's area by the largest one's, 1 for one alone (deep spectral, table IV).
+
+    The lower it is, the more the sizes of two instances differ. NaN without an instance.
+    """
+    return float(areas_px.sum() / areas_px.max()) if areas_px.any() else np.nan
 
 
 def protocol(min_score: float, min_area: float, min_ratio: float) -> str:

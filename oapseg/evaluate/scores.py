@@ -41,6 +41,8 @@ class Score:
     mapping: str | None = None
     fit_on: str | None = None
     mapped_clusters: int | None = None
+    runs: int | None = None  # whose mean the value is, where what is scored rolls dice
+    deviation: float | None = None  # of them, points of percent
 
 
 class Group(NamedTuple):
@@ -62,14 +64,7 @@ def score_maker(
 
     Percent come later; what cannot be measured (AP of small things without one) is absent.
     """
-    group = Group({}, {})
-    common = {
-        "benchmark": benchmark.name,
-        "split": benchmark.split,
-        "data": benchmark.data,
-        "checkpoint": maker.checkpoint,
-        "generator": maker.generator,
-    }
+    group, common = Group({}, {}), said_of(maker, benchmark)
 
     def draws(count: int) -> Int[np.ndarray, "R B"]:
         return resample_photos(count, params.bootstrap, seed)
@@ -94,7 +89,12 @@ def score_maker(
                 min_iou=params.vote_iou,
             )
             measured = class_aware.score_class_aware(
-                seen.overlaps, benchmark.things, to_class, draws(photos), benchmark.max_dets
+                seen.overlaps,
+                benchmark.things,
+                to_class,
+                draws(photos),
+                benchmark.max_dets,
+                frequencies=dict(zip(benchmark.things, benchmark.frequencies, strict=False)),
             )
             federated = class_aware.is_federated(seen.overlaps)
             rule = {"protocol": class_aware.protocol(benchmark.max_dets, federated=federated)}
@@ -103,7 +103,7 @@ def score_maker(
         classes = benchmark.classes.order()
         to_class = semantic.fit_mapping(fit.confusions, classes, params.mapping)
         counts = semantic.class_pixels(seen.confusions, to_class, classes)
-        rule = {"protocol": semantic.protocol(benchmark.crop_px)}
+        rule = {"protocol": semantic.protocol(benchmark.short_side_px, benchmark.crop_px)}
         said = common | {"images": photos, "score_rule": maker.region_rule} | rule
         group.add("semantic_", semantic.score_semantic(counts, draws(photos)), said | mapped(len(to_class)))
     if photos := len(seen.shared):
@@ -119,6 +119,17 @@ def score_maker(
         said = common | {"images": photos, "score_rule": maker.score_rule} | rule
         group.add("saliency_", saliency.score_saliency(seen.saliency, draws(photos)), said)
     return group
+
+
+def said_of(maker: Maker, benchmark: Benchmark) -> dict[str, Any]:
+    """What all scores of one maker on a benchmark say alike."""
+    return {
+        "benchmark": benchmark.name,
+        "split": benchmark.split,
+        "data": benchmark.data,
+        "checkpoint": maker.checkpoint,
+        "generator": maker.generator,
+    }
 
 
 def as_scores(groups: Mapping[str, Group]) -> dict[str, Score]:

@@ -58,15 +58,24 @@ def predicted_clusters(
     return label_map(masks, size, [mask["category_id"] for mask in masks])
 
 
-def centre_square(labels: Int[np.ndarray, "H W"], side_px: int) -> Int[np.ndarray, "side_px side_px"]:
-    """A map at the short side `side_px` (nearest neighbour), cut to the square at its centre, as STEGO scores."""
+def resized_crop(
+    labels: Int[np.ndarray, "H W"], short_side_px: int | None, crop_px: int | None
+) -> Int[np.ndarray, "h w"]:
+    """A map at the short side `short_side_px` (nearest neighbour), cut to the square of `crop_px` at its centre.
+
+    What is null is left as it is. COCO-Stuff-27 is scored at 320 px and 320 px (IIC, PiCIE, STEGO).
+
+    Departs from STEGO: masks are predicted on the whole photo, once for all tasks and at its own size, and both maps
+    are then looked at in the same pixels; STEGO's network sees the crop alone.
+    """
     height, width = labels.shape
     short = min(height, width)
     chosen = []
     for side in (height, width):
-        length = side_px * side // short
-        first = round((length - side_px) / 2)
-        chosen.append(((np.arange(first, first + side_px) + 0.5) * side / length).astype(int))
+        length = side if short_side_px is None else short_side_px * side // short
+        kept = length if crop_px is None else min(crop_px, length)
+        first = round((length - kept) / 2)
+        chosen.append(((np.arange(first, first + kept) + 0.5) * side / length).astype(int))
     return labels[np.ix_(*chosen)]
 
 
@@ -74,10 +83,11 @@ def confusion(truth: Int[np.ndarray, "H W"], predicted: Int[np.ndarray, "H W"]) 
     """Counts of one photo from its two maps of labels from 0, `VOID` where there is none."""
     labelled = truth != VOID
     classes, clusters = truth[labelled].astype(np.int64), predicted[labelled].astype(np.int64)
-    width = int(classes.max(initial=0)) + 1
-    counts = np.bincount((clusters + 1) * width + classes)
+    width, known = int(classes.max(initial=0)) + 1, clusters != VOID
+    least = clusters.min(where=known, initial=clusters.max(initial=VOID))  # numbers of regions are high and close
+    counts = np.bincount(np.where(known, clusters - least + 1, 0) * width + classes)
     pairs = np.flatnonzero(counts)
-    return Confusion(pairs // width - 1, pairs % width, counts[pairs])
+    return Confusion(np.where(pairs < width, VOID, pairs // width - 1 + least), pairs % width, counts[pairs])
 
 
 def fit_mapping(photos: Sequence[Confusion], classes: Sequence[int], rule: str) -> dict[int, int]:
@@ -133,9 +143,10 @@ def class_iou(counts: ClassPixels, resamples: Int[np.ndarray, "R B"]) -> Float[n
     return share(hit, pool(counts.truth, resamples) + pool(counts.predicted, resamples) - hit)
 
 
-def protocol(crop_px: int | None = None) -> str:
+def protocol(short_side_px: int | None = None, crop_px: int | None = None) -> str:
     """How these scores are computed, in words; the mapping is said beside it."""
-    view = "whole photos" if crop_px is None else f"short side {crop_px} px, centre square"
+    view = "whole photos" if short_side_px is None else f"maps of whole photos at short side {short_side_px} px"
+    view += "" if crop_px is None else f", cut to the centre square of {crop_px} px"
     return (
         f"pixels of all photos together, {view}; void left out, pixels without a mapped cluster wrong; "
         "mIoU over classes that are true or predicted"

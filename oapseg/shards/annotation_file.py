@@ -10,6 +10,8 @@ from typing import Any
 from oapseg import storage
 from oapseg.shards.listing import Category, Labels
 
+KEPT = ("frequency",)  # what a data set says of a category beyond COCO, and scores use (LVIS: r, c or f)
+
 
 @dataclass(frozen=True)
 class AnnotationFile:
@@ -42,6 +44,7 @@ def read_annotation_file(path: Path, images: str = "images") -> AnnotationFile:
             raise ValueError(f"{path}: not a COCO annotation file, has no {', '.join(missing)}")
         categories = {
             category["id"]: {"id": category["id"], "name": category["name"], "isthing": category.get("isthing", 1)}
+            | {key: category[key] for key in KEPT if key in category}
             for category in _with_ids(path, raw["categories"], "category")
         }
         listed = list(_with_ids(path, raw[images], images.removesuffix("s")))

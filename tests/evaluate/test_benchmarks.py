@@ -19,7 +19,7 @@ from oapseg.evaluate.predictions import Maker, PhotoResults, Predictions, write_
 from oapseg.evaluate.scores import score_maker
 from oapseg.masks import mask_to_rle, rle_to_mask
 from oapseg.model.segmenter import Segmenter
-from oapseg.params import default_params_path, load_params
+from oapseg.params import default_params_path, load_params, parse_params
 from oapseg.shards.read import Sample
 from oapseg.shards.sources import list_benchmark
 from oapseg.shards.write import write_set
@@ -104,9 +104,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(name: str, trained: Path, root: Path, out: Path) -> int:
+def run(name: str, trained: Path, root: Path, out: Path, params: str = "params.yaml") -> int:
     folders = ["--encoder", trained / "encoder", "--model", "model", trained / "model", "--out", out, "--root", root]
-    words = ["benchmark", name, *folders, "--params", trained / "params.yaml"]
+    words = ["benchmark", name, *folders, "--params", trained / params]
     return components.__main__.main([str(word) for word in words])
 
 
@@ -130,10 +130,57 @@ def test_the_step_goes_from_the_official_layout_to_scores(name: str, score: str,
     assert (tmp_path / "out" / "metrics.json").read_bytes() == before
 
 
+@pytest.fixture(scope="module")
+def fitted_on_train(trained: Path) -> str:
+    """Parameters by which clusters get their classes on other photos than the scored ones."""
+    raw = json.loads((trained / "params.yaml").read_text())
+    raw["evaluate"] |= {"fit_on": "train"}
+    raw["benchmarks"]["voc2012_semantic"]["fit_sources"] = [
+        {"kind": "voc", "path": "VOC2007", "split": "Segmentation/val"}
+    ]
+    raw["benchmarks"]["labels_folder"]["fit_sources"] = None
+    (trained / "train.yaml").write_text(json.dumps(raw))
+    return "train.yaml"
+
+
+def test_clusters_get_their_classes_on_the_photos_of_fit_sources(
+    fitted_on_train: str, trained: Path, tmp_path: Path
+) -> None:
+    BUILDERS["VOCdevkit"](tmp_path / "root")
+    assert run("voc2012_semantic", trained, tmp_path / "root", tmp_path / "out", fitted_on_train) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["model.semantic_mIoU"]["split"] == "Segmentation/val"
+    assert metrics["model.semantic_mIoU"]["fit_on"] == "Segmentation/val"
+    assert metrics["generator.concepts_knn1_mIoU"]["mapping"] == "1 nearest neighbours"
+    assert (tmp_path / "out/predict/train/model/index.json").exists()
+    source = json.loads((tmp_path / "out/shards/fit/source.json").read_text())
+    assert source["sources"][0]["path"] == "VOC2007"
+
+
+def test_a_benchmark_without_fit_sources_says_what_to_set(
+    fitted_on_train: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    BUILDERS["labels"](tmp_path / "root")
+    assert run("labels_folder", trained, tmp_path / "root", tmp_path / "out", fitted_on_train) == 2
+    assert "benchmarks.labels_folder has no fit_sources" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_benchmark_that_maps_no_clusters_needs_none(fitted_on_train: str, trained: Path, tmp_path: Path) -> None:
+    BUILDERS["ECSSD"](tmp_path / "root")
+    assert run("ecssd", trained, tmp_path / "root", tmp_path / "out", fitted_on_train) == 0
+
+
+def test_a_crop_larger_than_what_it_is_cut_from_is_refused() -> None:
+    raw = PARAMS.model_dump(mode="json", by_alias=True)
+    raw["benchmarks"]["coco_stuff27"] |= {"short_side_px": 300}
+    with pytest.raises(ValueError, match="crop_px 320 must be at most short_side_px, which is 300"):
+        parse_params(raw)
+
+
 def test_a_data_set_that_is_missing_is_one_line_that_says_what_to_put_where(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("ecssd", trained, tmp_path / "nothing", tmp_path / "out") == 2
+    assert run("ecssd", trained, tmp_path / "nothing", tmp_path / "out") == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert "benchmarks.ecssd" in line
     assert "put into" in line

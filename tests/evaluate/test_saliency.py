@@ -16,6 +16,7 @@ from oapseg.evaluate.saliency import (
     box_overlap,
     photo_saliency,
     score_saliency,
+    size_ratio,
 )
 from oapseg.masks import mask_to_rle
 
@@ -243,13 +244,19 @@ def test_occlusion_equals_painted_boxes_on_random_cases() -> None:
         assert box_overlap(np.array(boxes, dtype=float)) == pytest.approx((depth > 1).sum() / (depth > 0).sum())
 
 
+@pytest.mark.parametrize(("areas", "ratio"), [([50], 1.0), ([50, 50], 2.0), ([100, 30, 60], 1.9), ([0, 40], 1.0)])
+def test_the_size_ratio_is_the_sum_of_sizes_by_the_largest(areas: list[int], ratio: float) -> None:
+    assert size_ratio(np.array(areas)) == pytest.approx(ratio)
+
+
 def test_splits_hold_the_photos_between_their_bounds() -> None:
     apart = look([thing(box) for box in TWO], [result(box) for box in TWO])
     crossing = look([thing((0, 0, 14, 14)), thing((6, 0, 14, 14))], [])
     photos = scores(apart, crossing)
     assert photos["instance_mIoU"] == 0.5
     assert photos["instance_mIoU_overlap_0.34"] == 0.0
-    assert photos["instance_mIoU_ratio_1.26_1.64"] == 1.0  # 144 px to 100 px
+    assert photos["instance_mIoU_ratio_1.64"] == 1.0  # 144 px and 100 px: 1 + 100 / 144
+    assert photos["instance_mIoU_ratio_1.26_1.64"] == 0.0  # 196 px and the 84 px that are not behind them
     assert np.isnan(photos["instance_mIoU_overlap_0.01_0.14"])
 
 

@@ -5,18 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix
+from torchvision import transforms
 
 from oapseg.evaluate.counts import VOID
 from oapseg.evaluate.intervals import resample_photos
 from oapseg.evaluate.semantic import (
     Confusion,
-    centre_square,
     class_iou,
     class_pixels,
     confusion,
     fit_mapping,
     predicted_clusters,
+    resized_crop,
     score_semantic,
     true_classes,
 )
@@ -179,11 +181,30 @@ def test_masks_of_the_same_score_are_taken_in_the_order_given() -> None:
     assert predicted_clusters(results, (4, 10), kind="semantic")[0, 0] == 8
 
 
-@pytest.mark.parametrize("shape", [(20, 31), (31, 20), (8, 8), (5, 9)])
-def test_a_centre_square_is_square_and_central(shape: tuple[int, int]) -> None:
-    rows, columns = np.indices(shape)
-    squares = [centre_square(each, 8) for each in (rows, columns)]
-    for square, side in zip(squares, shape, strict=True):
-        assert square.shape == (8, 8)
-        assert abs((square.mean() + 0.5) / side - 0.5) < 0.06
-        assert (square.max() - square.min() + 1) / min(shape) > 0.7
+@pytest.mark.parametrize("shape", [(200, 311), (311, 200), (80, 80), (53, 91), (48, 600)])
+@pytest.mark.parametrize(("short_side", "crop"), [(32, 32), (320, 320), (64, 40)])
+def test_a_map_is_resized_and_cut_as_torchvision_does(shape: tuple[int, int], short_side: int, crop: int) -> None:
+    labels = np.random.default_rng(0).integers(-1, 100, shape).astype(np.int32)
+    steps = [
+        transforms.Resize(short_side, interpolation=transforms.InterpolationMode.NEAREST),
+        transforms.CenterCrop(crop),
+    ]
+    expected = np.array(transforms.Compose(steps)(Image.fromarray(labels)))
+    assert np.array_equal(resized_crop(labels, short_side, crop), expected)
+
+
+def test_a_map_without_sizes_stays_as_it_is() -> None:
+    labels = np.arange(12).reshape(3, 4)
+    assert np.array_equal(resized_crop(labels, None, None), labels)
+    assert resized_crop(labels, 6, None).shape == (6, 8)
+
+
+def test_a_confusion_of_regions_far_up_in_number_keeps_their_numbers() -> None:
+    truth, predicted = np.array([[0, 0, 1, 1, VOID]]), np.array([[10**7, 10**7 + 3, VOID, 10**7, 10**7]])
+    found = confusion(truth, predicted)
+    assert sorted(zip(*(each.tolist() for each in found), strict=True)) == [
+        (VOID, 1, 1),
+        (10**7, 0, 1),
+        (10**7, 1, 1),
+        (10**7 + 3, 0, 1),
+    ]

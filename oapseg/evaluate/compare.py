@@ -1,0 +1,141 @@
+"""Generators side by side: masks of the same photos from the same features, what they took, what they score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from oapseg import storage
+from oapseg.encode.encoder import Encoder
+from oapseg.evaluate.cost import Cost, read_cost, read_memory, write_memory
+from oapseg.evaluate.ground_truth import shard_labels
+from oapseg.evaluate.instances import score_class_agnostic
+from oapseg.evaluate.intervals import resample_photos
+from oapseg.evaluate.overlaps import Photo, find_overlaps
+from oapseg.evaluate.pooling import Job, fingerprint, pool_set, probe_set
+from oapseg.evaluate.predict import EQUAL_RULE
+from oapseg.evaluate.predictions import Parts, Predictions, is_whole
+from oapseg.params import Params
+from oapseg.pool import GENERATORS
+from oapseg.shards.manifest import Manifest
+
+OWN_RULE = "the generator's own score"
+
+
+@dataclass(frozen=True)
+class Value:
+    """In percent, with the ends of its 95 % interval by the bootstrap over photos."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A generator in the leaderboard; `failure` says why it has no masks."""
+
+    name: str
+    failure: str | None = None
+    folder: str = ""  # of its masks
+    failed: dict[str, str] = field(default_factory=dict)  # photos without masks, and why
+    cost: Cost = field(default_factory=Cost)
+    peak_bytes: int | None = None  # for one photo
+    score_rule: str = ""
+    scores: dict[str, Value] = field(default_factory=dict)  # none without labels
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Errors: `ValueError` that names the first one that is no generator, or comes twice."""
+    for place, name in enumerate(names):
+        if name not in GENERATORS:
+            raise ValueError(f"no generator {name!r}; allowed are {', '.join(GENERATORS)}")
+        if name in names[:place]:
+            raise ValueError(f"generator {name} is named twice")
+
+
+def compare(
+    manifest: Manifest, encoder: Encoder, names: Sequence[str], params: Params, out: str, pooled: str | None = None
+) -> list[Row]:
+    """A row a generator, the best first. Masks go below `out`, a folder a generator, and are kept for the next time.
+
+    `pooled` is where the step pool may have made them already, from the same photos, encoder and settings.
+    """
+    jobs: dict[str, Job] = {}
+    failures: dict[str, str] = {}
+    peaks: dict[str, int | None] = {}
+    most = int(params.compare.max_failed * manifest.num_samples)
+    for name in names:
+        try:
+            generator = GENERATORS[name](**params.pool[name])
+            decided = fingerprint(name, params, encoder, manifest)
+        except Exception as error:  # noqa: BLE001  # without weights, or a package that is not here: its row says so
+            failures[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            continue
+        folder = storage.join(out, name)
+        if pooled is not None and is_whole(storage.join(pooled, name), manifest, decided):
+            folder = storage.join(pooled, name)
+        probed = read_memory(folder, decided)
+        if probed is None:
+            probed = probe_set(name, params, encoder, manifest)
+            write_memory(folder, decided, probed)
+        peaks[name] = probed.peak_bytes
+        if probed.failure is not None:
+            failures[name] = probed.failure
+            continue
+        jobs[name] = Job(name, generator, Parts(folder, manifest, decided), most)
+    pool_set(manifest, encoder, list(jobs.values()), params, what=f"masks by {len(jobs)} generators")
+    failures |= {name: job.given_up for name, job in jobs.items() if job.given_up is not None}
+    rows = [
+        Row(name, failures[name]) if name in failures else _row(jobs[name], peaks[name], manifest, params)
+        for name in names
+    ]
+    return sorted(rows, key=rank, reverse=True)
+
+
+def rank(row: Row) -> tuple[float, ...]:
+    """Rows with masks first, by AP50 of masks, or else by how well they follow the photo's edges."""
+    score = row.scores.get("mask_AP50", row.scores.get("box_AP50"))
+    edges = row.cost.measures.get("edges", 0.0)
+    return (float(row.failure is None), -1.0 if score is None else score.value, edges)
+
+
+def _row(job: Job, peak: int | None, manifest: Manifest, params: Params) -> Row:
+    folder = job.parts.folder
+    scores, equal = _score(folder, manifest, params)
+    return Row(
+        name=job.name,
+        folder=folder,
+        failed=job.failed,
+        cost=read_cost(folder, range(len(manifest.shards))),
+        peak_bytes=peak,
+        score_rule=EQUAL_RULE if equal else OWN_RULE,
+        scores=scores,
+    )
+
+
+def _score(folder: str, manifest: Manifest, params: Params) -> tuple[dict[str, Value], bool]:
+    """Class-agnostic scores where there are labels, and whether all masks have one score."""
+    made = Predictions(folder)
+    photos: list[Photo] = []
+    rules: set[float] = set()
+    for number in range(len(manifest.shards)):
+        found = made.part(number)
+        rules |= {each["score"] for results in found.values() for each in results}
+        labelled = (labels for labels in shard_labels(manifest, number) if "instances" in labels)
+        photos += (_photo(labels, found.get(labels["image_id"], [])) for labels in labelled)
+    if not photos:
+        return {}, len(rules) <= 1
+    draws = resample_photos(len(photos), params.evaluate.bootstrap, params.evaluate.bootstrap_seed)
+    measured = score_class_agnostic(find_overlaps(photos), draws, params.evaluate.max_dets)
+    scores = {}
+    for name, each in measured.items():
+        if not np.isnan(each.value):
+            low, high = (None, None) if (ends := each.interval()) is None else (100 * end for end in ends)
+            scores[name] = Value(100 * each.value, low, high)
+    return scores, len(rules) <= 1
+
+
+def _photo(labels: dict[str, Any], results: list[dict[str, Any]]) -> Photo:
+    return Photo(labels | {"id": labels["image_id"]}, labels["instances"], results)

@@ -1,0 +1,268 @@
+"""Pseudo-masks of a set of photos by any number of generators: each photo is encoded once, its features never leave
+memory.
+
+What a generator made lies in its folder as predictions do, what it took to make it beside (see `cost`).
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate, islice
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from oapseg import storage
+from oapseg.encode.averaged import averaged_patches
+from oapseg.encode.encoder import Encoder, square
+from oapseg.encode.patches import Patches
+from oapseg.evaluate.cost import write_cost
+from oapseg.evaluate.label_free import Edges, coverage, edge_alignment, level_agreement, on_grid, photo_edges
+from oapseg.evaluate.predict import generator_results
+from oapseg.evaluate.predictions import Parts, PhotoResults
+from oapseg.evaluate.probe import Probed, probe, warm_up
+from oapseg.masks import INSTANCE, SEMANTIC, Masks
+from oapseg.params import Params, PredictParams
+from oapseg.pool.generator import Generator
+from oapseg.refine.crf import DenseCRF
+from oapseg.shards.manifest import Manifest
+from oapseg.shards.parts import Part
+from oapseg.shards.read import Photos, Sample
+
+KEEP_EVERY_S = 20.0  # between copies of a part that is not whole; what a kill costs at most
+NAMED_FAILED = 3
+PROBED = 2  # photos that the memory is measured on, one at a time
+NEEDED = {"image_px", "scales", "flip", "max_masks", "level", "crf"}  # of section predict, by a generator's masks
+
+
+@dataclass
+class Done:
+    """What there is of one part: plain values, so that it outlives a kill."""
+
+    photos: int = 0
+    results: list[dict[str, Any]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of all threads
+    measures: dict[str, list[float]] = field(default_factory=dict)  # of each photo that has them
+
+
+@dataclass
+class Job:
+    """A generator at work on a set."""
+
+    name: str
+    generator: Generator
+    parts: Parts
+    max_failed: int  # photos; one more, and it is given up
+    failed: dict[str, str] = field(default_factory=dict)  # photos by name, and why
+    given_up: str | None = None  # why
+    warm: bool = False
+
+    def fail(self, name: str, error: Exception) -> str:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        self.failed[name] = reason
+        self.check()
+        return reason
+
+    def check(self) -> None:
+        if len(self.failed) > self.max_failed:
+            named = ", ".join(f"{name} ({reason})" for name, reason in list(self.failed.items())[:NAMED_FAILED])
+            self.given_up = f"{self.name} failed on {len(self.failed)} photos, {self.max_failed} may fail: {named}"
+
+
+def fingerprint(name: str, params: Params, encoder: Encoder, manifest: Manifest) -> str:
+    """One hash of all that decides a generator's masks of a set: photos, encoder, settings, weights.
+
+    Errors: `ValueError` where its weights are not there.
+    """
+    settings = params.pool[name].model_dump(mode="json")
+    weights = settings.pop("weights", None)
+    if weights is not None and not storage.exists(weights):
+        raise ValueError(f"pool.{name}.weights: no file {weights}; generators/dvc.yaml has the step that trains one")
+    weights = None if weights is None else storage.sha256(weights)
+    shards = [shard.sha256 for shard in manifest.shards]
+    seen = [params.predict.model_dump(include=NEEDED), params.refine.crf.model_dump() if params.predict.crf else None]
+    content = [name, settings, weights, seen, encoder_hash(encoder), shards]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def encoder_hash(encoder: Encoder) -> str:
+    """A hash of an encoder's weights and normalisation, wherever they were read from."""
+    digest = hashlib.sha256(json.dumps(encoder.architecture, sort_keys=True).encode())
+    for name, tensor in {**encoder.state_dict(), "mean": encoder.mean, "std": encoder.std}.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def encode(encoder: Encoder, images: Sequence[UInt8[Tensor, "_H _W 3"]], params: PredictParams) -> list[Patches]:
+    """Patches of photos, each with the photo as the encoder saw it: a generator that looks at pixels sees no more."""
+    seen = [(square(image, params.image_px).permute(1, 2, 0) * 255).round().to(torch.uint8) for image in images]
+    patches = averaged_patches(encoder, list(images), params.image_px, params.scales, params.flip)
+    return [each._replace(image=image.to(each.features.device)) for each, image in zip(patches, seen, strict=True)]
+
+
+def dense_crf(params: Params) -> DenseCRF | None:
+    """The refinement of all masks, where `predict.crf` asks for it."""
+    return DenseCRF(**params.refine.crf) if params.predict.crf else None
+
+
+def probe_set(name: str, params: Params, encoder: Encoder, manifest: Manifest) -> Probed:
+    """The memory that a generator takes for one of the first photos of a set."""
+    images = [sample.image for sample in islice(Photos(manifest), PROBED)]
+    return probe(name, params.pool[name], encode(encoder, images, params.predict))
+
+
+def pool_set(
+    manifest: Manifest,
+    encoder: Encoder,
+    jobs: Sequence[Job],
+    params: Params,
+    *,
+    part: Part | None = None,
+    what: str = "photos",
+) -> None:
+    """Masks of every photo by every generator, shard by shard; parts that are whole already are kept.
+
+    `part` are the shards of one worker of many. A photo that a generator fails on is noted and skipped; a generator
+    that fails on too many is given up, and the others go on.
+    """
+    sizes = manifest.shard_sizes
+    mine = range(len(sizes)) if part is None else part.shards(len(sizes))
+    starts = [0, *accumulate(sizes)]
+    photos = Photos(manifest)
+    for job in jobs:
+        for number in filter(job.parts.whole, mine):
+            job.failed |= job.parts.failed(number)
+            job.parts.tidy(number)
+        job.check()
+    with _progress() as progress:
+        bar = progress.add_task(what, total=sum(sizes[mine.start : mine.stop]), rate="")
+        for number in mine:
+            start, size = starts[number], sizes[number]
+            working = [(job, _begun(job, number)) for job in jobs if not job.parts.whole(number)]
+            first = min((done.photos for _, done in working), default=size)
+            progress.advance(bar, first)
+            if not working:
+                continue
+            begun, kept = time.monotonic(), time.monotonic()
+            samples, at = photos.each(range(start + first, start + size)), first
+            while (some := list(islice(samples, params.predict.batch))) and any(job.given_up is None for job in jobs):
+                _pool_batch(encoder, working, some, at, params)
+                at += len(some)
+                progress.update(
+                    bar, advance=len(some), rate=f"{(at - first) / (time.monotonic() - begun):.2f} photos/s"
+                )
+                if time.monotonic() - kept > KEEP_EVERY_S:
+                    _keep(working, number)
+                    kept = time.monotonic()
+            for job, done in working:
+                if job.given_up is None:
+                    write_cost(job.parts.folder, number, done.photos, (done.seconds, done.cpu_seconds), done.measures)
+                    job.parts.write(number, [PhotoResults(done.results)], done.failed)
+            if not progress.console.is_terminal:
+                progress.console.print(f"{what}: shard {number + 1} of {len(sizes)} done, {_left(progress)}")
+
+
+def _pool_batch(
+    encoder: Encoder, working: list[tuple[Job, Done]], samples: list[Sample], at: int, params: Params
+) -> None:
+    """One batch by every generator that still has to see it; `at` is the place of its first photo in the shard."""
+    todo = [(job, done) for job, done in working if job.given_up is None and done.photos < at + len(samples)]
+    if not todo:
+        return
+    patches = encode(encoder, [sample.image for sample in samples], params.predict)
+    edges = [photo_edges(sample.image, each.grid) for sample, each in zip(samples, patches, strict=True)]
+    crf = dense_crf(params)
+    for job, done in todo:
+        skip = done.photos - at
+        found = _timed(job, done, samples[skip:], patches[skip:])
+        for sample, masks, each, edge in zip(samples[skip:], found, patches[skip:], edges[skip:], strict=True):
+            done.photos += 1
+            if masks is not None:
+                masks = masks if crf else masks.to("cpu")  # a CRF stays where the generator is
+                done.results += generator_results(sample, masks, params.predict, crf).results
+                _measure(done, on_grid(masks.to("cpu"), each.grid), edge)
+
+
+def _timed(job: Job, done: Done, samples: list[Sample], patches: list[Patches]) -> list[Masks | None]:
+    """The masks of each photo; a batch that fails is done again one by one, to tell which photo it was."""
+    device = patches[0].features.device
+    if not job.warm:
+        warm_up(job.generator, patches[0])
+        job.warm = True
+    begun, cpu_begun = _now(device), time.process_time()
+    try:
+        masks: list[Masks | None] = [*job.generator.batch(patches)]
+    except Exception:  # noqa: BLE001  # whatever a generator raises is a photo's, to be named and counted
+        masks = []
+        for sample, each in zip(samples, patches, strict=True):
+            try:
+                masks += job.generator.batch([each])
+            except Exception as error:  # noqa: BLE001
+                masks.append(None)
+                done.failed[sample.labels["name"]] = job.fail(sample.labels["name"], error)
+    done.seconds += _now(device) - begun
+    done.cpu_seconds += time.process_time() - cpu_begun
+    return masks
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _measure(done: Done, masks: Masks, edges: Edges) -> None:
+    values = {
+        "instance": float((masks.kind == INSTANCE).sum()),
+        "semantic": float((masks.kind == SEMANTIC).sum()),
+        "coverage": coverage(masks.masks),
+        "edges": edge_alignment(masks.masks, edges),
+        "levels": level_agreement(masks),
+    }
+    for name, value in values.items():
+        done.measures.setdefault(name, [])
+        if math.isfinite(value):
+            done.measures[name].append(value)
+
+
+def _begun(job: Job, number: int) -> Done:
+    kept = job.parts.begun(number)
+    done = Done() if kept is None else Done(**kept)
+    job.failed |= done.failed
+    return done
+
+
+def _keep(working: list[tuple[Job, Done]], number: int) -> None:
+    for job, done in working:
+        if job.given_up is None:
+            job.parts.keep(number, asdict(done))
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        speed_estimate_period=600,  # seconds: a batch of a slow generator takes minutes
+    )
+
+
+def _left(progress: Progress) -> str:
+    """How far a run is, for a log."""
+    task = progress.tasks[0]
+    left = "?" if task.time_remaining is None else f"{task.time_remaining:.0f}"
+    return f"{task.completed:.0f} of {task.total:.0f} photos, {task.fields['rate']}, {left} s left"

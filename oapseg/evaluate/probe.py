@@ -1,0 +1,98 @@
+"""How much memory a generator takes for one photo, found out in a process of its own."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import resource
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from oapseg.encode.patches import Patches
+from oapseg.params import Section
+from oapseg.pool import GENERATORS
+from oapseg.pool.generator import Generator
+
+WARM_UP_CELLS = 8  # side of the corner of the grid that loads a generator's code before anything is measured
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"  # proc(5): the peak of the resident set starts anew
+
+
+class Probed(NamedTuple):
+    """The most memory that any of the photos took, one at a time; or why there is none."""
+
+    peak_bytes: int | None
+    failure: str | None = None
+
+
+def probe(name: str, settings: Section, photos: list[Patches]) -> Probed:
+    """Run a generator on some photos in a fresh process, where nothing that was freed before hides what it takes.
+
+    On a CPU by how much the resident set grows, code that is loaded left out; on CUDA what PyTorch allocates. A
+    generator that cannot be built or whose process is killed says so.
+    """
+    device = photos[0].features.device.type
+    arrays = [(each.features.cpu().numpy(), each.grid, _array(each.image)) for each in photos]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as alone:
+        try:
+            return alone.submit(_probe, name, dict(settings), arrays, device, torch.get_num_threads()).result()
+        except BrokenProcessPool:
+            return Probed(None, "its process was killed, as it is where memory runs out")
+        except Exception as error:  # noqa: BLE001  # of a generator that cannot be built there
+            return Probed(None, f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _probe(name: str, settings: dict[str, Any], arrays: list[Any], device: str, threads: int) -> Probed:
+    torch.set_num_threads(threads)
+    photos = [
+        Patches(torch.from_numpy(features).to(device), grid, None if image is None else torch.from_numpy(image))
+        for features, grid, image in arrays
+    ]
+    generator = GENERATORS[name](**settings)
+    warm_up(generator, photos[0])
+    peaks = []
+    for photo in photos:
+        before = _restart(device)
+        with contextlib.suppress(Exception):  # a photo that it fails on is told of where its masks are made
+            generator(photo)
+            peaks.append(_peak(device) - before)
+    return Probed(max(peaks, default=None))
+
+
+def warm_up(generator: Generator, photo: Patches) -> None:
+    """Run a generator on a corner of a photo, for the code that it loads; what it thinks of that does not matter."""
+    height, width = (min(side, WARM_UP_CELLS) for side in photo.grid)
+    features = photo.features.view(*photo.grid, -1)[:height, :width].flatten(0, 1)
+    with contextlib.suppress(Exception):
+        generator(Patches(features, (height, width), photo.image))
+
+
+def _restart(device: str) -> int:
+    """Bytes held now, with the peak set back to them."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system (glibc), or it would hide what comes
+    with contextlib.suppress(OSError):
+        CLEAR.write_text(RESET_PEAK)
+    return _peak(device)
+
+
+def _peak(device: str) -> int:
+    if device == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+    if STATUS.exists():
+        (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _array(image: torch.Tensor | None) -> Any:
+    return None if image is None else image.cpu().numpy()

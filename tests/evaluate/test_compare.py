@@ -1,0 +1,253 @@
+"""Generators side by side: what the leaderboard says of each, also of one that fails, with labels and without."""
+
+import argparse
+import csv
+import importlib
+import io
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from train.tiny import tiny_encoder, tiny_params, write_params
+
+import components.__main__
+import oapseg.cli
+from oapseg.encode.load import load_folder
+from oapseg.encode.patches import Patches
+from oapseg.evaluate import compare as comparing
+from oapseg.evaluate.compare import Row, Value, check_names, compare
+from oapseg.evaluate.cost import Cost
+from oapseg.evaluate.predictions import Predictions
+from oapseg.evaluate.probe import Probed
+from oapseg.masks import Masks
+from oapseg.params import Params, load_params
+from oapseg.pool import GENERATORS
+from oapseg.pool.generator import Generator
+from oapseg.report.leaderboard import Told, as_csv, as_html, as_markdown
+from oapseg.shards.manifest import Manifest, load_manifest
+from oapseg.shards.sources import Source, list_source
+from oapseg.shards.write import write_set
+
+NAMES = ["oap", "tokencut"]
+
+
+class Refuses(Generator):
+    """Built with any settings, good for no photo."""
+
+    def __init__(self, **_settings: Any) -> None:
+        pass
+
+    def __call__(self, patches: Patches) -> Masks:
+        raise RuntimeError(f"no luck with {len(patches.features)} patches")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five photos of a bright square, each a COCO annotation."""
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "photos").mkdir()
+    images, annotations = [], []
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 60, (64, 96, 3), dtype=np.uint8)
+        left, top = 8 * number, 4 * number
+        pixels[top : top + 32, left : left + 40] = 250
+        Image.fromarray(pixels).save(folder / "photos" / f"{number}.jpg", quality=95)
+        images.append({"id": 10 + number, "file_name": f"{number}.jpg", "width": 96, "height": 64})
+        corners = [left, top, left + 40, top, left + 40, top + 32, left, top + 32]
+        label = {"id": number + 1, "image_id": 10 + number, "category_id": 1, "iscrowd": 0, "area": 1280}
+        annotations.append(label | {"bbox": [left, top, 40, 32], "segmentation": [corners]})
+    found = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "square"}]}
+    (folder / "labels.json").write_text(json.dumps(found))
+    tiny_encoder(folder / "encoder")
+    sizes = {"image_px": 64, "window_px": 48, "batch": 2, "device": "cpu"}
+    params = tiny_params(
+        encode={"name": "own", "weights": str(folder / "encoder")},
+        predict=sizes,
+        evaluate={"bootstrap": 20},
+        compare={"photos": 2},
+    )
+    write_params(params, folder / "params.yaml")
+    return folder
+
+
+@pytest.fixture
+def params(photos: Path) -> Params:
+    return load_params(photos / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def shards(photos: Path) -> Path:
+    source = Source(kind="coco_json", path=".", photos="photos", labels="labels.json")
+    listing = list_source(source, str(photos))
+    write_set([listing], photos / "shards", samples_per_shard=3, max_broken=0.0, max_pixels=10**6, workers=1)
+    return photos / "shards"
+
+
+@pytest.fixture
+def manifest(shards: Path) -> Manifest:
+    return load_manifest(str(shards))
+
+
+@pytest.fixture(autouse=True)
+def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is measured in a process of its own, which has a test of its own."""
+    monkeypatch.setattr(comparing, "probe_set", lambda *_: Probed(12_300_000))
+
+
+def run(photos: Path, out: Path, *more: object) -> int:
+    words = ["compare", *map(str, more), "--out", str(out), "--params", str(photos / "params.yaml")]
+    return int(oapseg.cli.main(words))
+
+
+def test_the_leaderboard_has_scores_with_intervals_times_and_pictures_of_the_same_photos(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (photos / "photos", "--labels", photos / "labels.json", "--generators", ",".join(NAMES))
+    assert run(photos, tmp_path, *words) == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "leaderboard.csv").read_text())))
+    assert sorted(row["generator"] for row in rows) == NAMES
+    for row in rows:
+        for name in ("mask_AP", "mask_AP50", "mask_AR100", "box_AP", "box_AP50", "box_AR100"):
+            assert 0 <= float(row[f"{name}_low"]) <= float(row[name]) <= float(row[f"{name}_high"]) <= 100
+        assert (row["photos"], row["photos_failed"], row["peak_bytes"], row["failure"]) == ("5", "0", "12300000", "")
+        assert float(row["seconds"]) > 0
+        assert float(row["cpu_seconds"]) > 0
+        assert float(row["instance_masks"]) >= 1
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("<img ") == 2 * (1 + 2 * len(NAMES))
+    assert "<script" not in page
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
+    assert "every mask 1.0" in (tmp_path / "leaderboard.md").read_text()
+    assert "tokencut" in capsys.readouterr().out
+
+
+def test_photos_without_labels_are_compared_by_all_but_scores(photos: Path, tmp_path: Path) -> None:
+    assert run(photos, tmp_path, photos / "photos", "--generators", "oap") == 0
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "leaderboard.csv").read_text()))
+    assert not [name for name in row if "AP" in name]
+    assert all(0 <= float(row[name]) <= 1 for name in ("coverage", "edges"))
+    assert "No labels: nothing here says how right the masks are." in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_a_generator_that_fails_is_a_row_that_says_why_and_the_others_run(
+    params: Params, photos: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(GENERATORS, "maskcut", Refuses)
+    encoder = load_folder(photos / "encoder")
+    rows = {row.name: row for row in compare(manifest, encoder, ["maskcut", "acseg", "oap"], params, str(tmp_path))}
+    assert next(iter(rows)) == "oap"
+    assert rows["oap"].failure is None
+    assert rows["maskcut"].failure is not None
+    assert "0.jpg (RuntimeError: no luck with 64 patches)" in rows["maskcut"].failure
+    assert rows["acseg"].failure == (
+        "ValueError: pool.acseg.weights: no file work/acg/acg.safetensors; "
+        "generators/dvc.yaml has the step that trains one"
+    )
+    table = as_markdown(Told("All", []), list(rows.values()))
+    assert "| acseg | ValueError: pool.acseg.weights: no file" in table
+    assert as_html(Told("All", []), list(rows.values()), []).count('class="why"') == 2
+
+
+def test_a_second_run_and_the_step_pool_leave_nothing_to_do(
+    photos: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["--encoder", str(photos / "encoder"), "--shards", str(shards), "--params", str(photos / "params.yaml")]
+    assert components.__main__.main(["pool", "oap", *common, "--out", str(tmp_path / "pool/oap")]) == 0
+    step = ["compare", *common, "--generators", "oap", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("oapseg.encode.encoder.Encoder.patches", lambda *_: pytest.fail("a photo was encoded again"))
+    assert components.__main__.main([*step, "--pooled", str(tmp_path / "pool")]) == 0
+    assert not (tmp_path / "out/masks/oap").exists()
+    assert components.__main__.main([*step, "--pooled", str(tmp_path / "pool")]) == 0
+
+
+def test_every_generator_sees_the_same_features_of_a_photo_encoded_once(
+    params: Params, photos: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, counted = load_folder(photos / "encoder"), []
+    patches = type(encoder).patches
+
+    def counting(self: Any, images: Any, image_px: Any) -> Any:
+        counted.append(len(images))
+        return patches(self, images, image_px)
+
+    monkeypatch.setattr(type(encoder), "patches", counting)
+    compare(manifest, encoder, NAMES, params, str(tmp_path))
+    assert sum(counted) == 5
+    compare(manifest, encoder, [*NAMES, "multicut"], params, str(tmp_path))
+    assert sum(counted) == 10
+    assert len(Predictions(str(tmp_path / "multicut")).parts) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["PHOTOS", "--shards", "SHARDS"], "give PHOTOS, a folder, or --shards; one of the two"),
+        ([], "give PHOTOS, a folder, or --shards; one of the two"),
+        (["--shards", "SHARDS", "--labels", "x.json"], "--labels goes with PHOTOS; shards carry their own"),
+        (["PHOTOS", "--generators", "oap,magic"], "no generator 'magic'; allowed are oap, "),
+        (["PHOTOS", "--generators", "oap,oap"], "generator oap is named twice"),
+        (["PHOTOS/nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], said: str, photos: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"PHOTOS": str(photos / "photos"), "SHARDS": str(shards)}
+    for key, value in places.items():
+        words = [word.replace(key, value) for word in words]
+    assert run(photos, tmp_path / "out", *words) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_broken_photos_are_named_and_the_others_compared(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/whole.jpg").write_bytes((photos / "photos/0.jpg").read_bytes())
+    (tmp_path / "mine/cut.jpg").write_bytes((photos / "photos/1.jpg").read_bytes()[:-500])
+    assert run(photos, tmp_path / "out", tmp_path / "mine", "--generators", "oap") == 0
+    assert "1 photos of photos" in (tmp_path / "out/leaderboard.md").read_text()
+    assert "broken and left out: 1 truncated (cut.jpg)" in (tmp_path / "out/leaderboard.md").read_text()
+
+
+def test_rows_are_ranked_by_ap50_and_failures_come_last() -> None:
+    rows = [
+        Row("failed", "no weights"),
+        Row("poor", scores={"mask_AP50": Value(1.0, 0.5, 2.0)}, cost=Cost(2, 1.0, 0.5, {"edges": 0.9})),
+        Row("good", scores={"mask_AP50": Value(3.0, 2.0, 4.0)}),
+    ]
+    assert [row.name for row in sorted(rows, key=comparing.rank, reverse=True)] == ["good", "poor", "failed"]
+    assert "poor,1.000,0.500,2.000,,,0.500000,0.250000,,,0.9000,,2,0,," in as_csv(rows)
+
+
+def test_the_pipeline_of_generators_has_all_of_them_and_compare_reads_what_they_write() -> None:
+    stages = yaml.safe_load(Path("generators/dvc.yaml").read_text())["stages"]
+    listed = stages["pool"]["foreach"] + stages["pool_trained"]["foreach"]
+    assert sorted(listed) == sorted(GENERATORS)
+    check_names(listed)
+    for name in ("pool", "pool_trained"):
+        assert "work/pool/${item}" in stages[name]["do"]["outs"][0]
+    assert "work/pool" in stages["compare"]["deps"]
+    for name, step in (("acg", "acg"), ("pool", "pool"), ("pool_trained", "pool"), ("compare", "compare")):
+        stage = stages[name].get("do", stages[name])
+        python, option, package, said, *arguments = shlex.split(stage["cmd"])
+        assert (python, option, package, said) == ("python", "-m", "components", step)
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        importlib.import_module(components.__main__.FIELD[step].module).add_arguments(parser)
+        args = parser.parse_args(arguments)
+        assert {str(args.encoder), args.shards} <= set(stage["deps"])
+        assert all(
+            out.startswith(str(args.out))
+            for each in stage["outs"]
+            for out in ([each] if isinstance(each, str) else each)
+        )
+    weights = load_params("params.yaml").pool.acseg.weights
+    assert Path(weights).is_relative_to(next(iter(stages["acg"]["outs"][0])))
+    assert "work/acg" in stages["pool_trained"]["do"]["deps"]
