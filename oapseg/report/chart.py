@@ -22,9 +22,7 @@ def curves(title: str, series: dict[str, Column]) -> str:
     x = _Scale(first, max(last, first + 1), (LEFT, WIDTH - RIGHT))
     y = _Scale(ticks[0], ticks[-1], (HEIGHT - BOTTOM, TOP))
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)} over training steps">']
-    for tick in ticks:
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick)}" y2="{y(tick)}"/>')
-        parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y(tick)}" dy="0.32em">{_short(tick)}</text>')
+    parts += _rows_of_grid(ticks, y)
     parts.append(f'<text class="tick" x="{LEFT}" y="{HEIGHT - 5}">{_short(first)}</text>')
     parts.append(f'<text class="tick end" x="{WIDTH - RIGHT}" y="{HEIGHT - 5}">step {_short(last)}</text>')
     for number, (name, line) in enumerate(lines.items()):
@@ -45,6 +43,57 @@ def interval_bars(marks: list[tuple[str, float, float | None, float | None]], to
             parts.append(f'<line class="whisker {colour}" x1="{x(low)}" x2="{x(high)}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<circle class="dot {colour}" cx="{x(value)}" cy="{y:.1f}" r="3.4"/>')
     return "".join([*parts, "</svg>"])
+
+
+def precision_recall(title: str, lines: dict[str, list[float | None]]) -> str:
+    """Precision in percent over recall, a line a maker of masks: its precision in [0, 1] at even recalls.
+
+    Both axes end at round numbers just past the curves, which are far from 100 % for masks without supervision.
+    """
+    known = {maker: [value or 0.0 for value in line] for maker, line in lines.items() if any(line)}
+    reached = max([last for line in known.values() for last, value in enumerate(line) if value] or [1])
+    top = _ticks(0.0, 100 * max([max(line) for line in known.values()] or [1.0]))
+    across = _ticks(0.0, 100 * reached / max([len(line) - 1 for line in known.values()] or [1]))
+    x, y = _Scale(0.0, across[-1], (LEFT, WIDTH - RIGHT)), _Scale(0.0, top[-1], (HEIGHT - BOTTOM, TOP))
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}: precision over recall">']
+    parts += _rows_of_grid(top, y)
+    parts += [f'<text class="tick mid" x="{x(tick)}" y="{HEIGHT - 5}">{_short(tick)}</text>' for tick in across[1:-1]]
+    parts.append(f'<text class="tick end" x="{WIDTH - RIGHT}" y="{HEIGHT - 5}">recall {_short(across[-1])} %</text>')
+    for maker, line in known.items():
+        percents = [(100 * place / (len(line) - 1), 100 * value) for place, value in enumerate(line[: reached + 2])]
+        path = " ".join(f"{x(min(at, across[-1]))},{y(value)}" for at, value in percents)
+        parts.append(f'<polyline class="line {maker}" points="{path}"><title>{escape(maker)}</title></polyline>')
+    return "".join([*parts, "</svg>"])
+
+
+Mark = tuple[str, float, float | None, float | None]  # class of colour, value, ends of the interval
+
+
+def columns(title: str, groups: list[tuple[str, list[Mark]]]) -> str:
+    """Values with their intervals, a column a group, from zero up; the groups' labels stand below."""
+    values = [each for _, marks in groups for mark in marks for each in mark[1:] if isinstance(each, float | int)]
+    ticks = _ticks(0.0, max(values, default=1.0))
+    y = _Scale(0.0, ticks[-1], (HEIGHT - BOTTOM, TOP))
+    step = (WIDTH - LEFT - RIGHT) / max(len(groups), 1)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">', *_rows_of_grid(ticks, y)]
+    for number, (label, marks) in enumerate(groups):
+        middle = LEFT + step * (number + 0.5)
+        parts.append(f'<text class="tick mid" x="{middle:.1f}" y="{HEIGHT - 5}">{escape(label)}</text>')
+        for place, (colour, value, low, high) in enumerate(marks):
+            x = f"{middle + 11 * (place - (len(marks) - 1) / 2):.1f}"
+            if low is not None and high is not None:
+                parts.append(f'<line class="whisker {colour}" x1="{x}" x2="{x}" y1="{y(low)}" y2="{y(high)}"/>')
+            parts.append(f'<circle class="dot {colour}" cx="{x}" cy="{y(value)}" r="3.4"/>')
+    return "".join([*parts, "</svg>"])
+
+
+def _rows_of_grid(ticks: list[float], y: "_Scale") -> list[str]:
+    """Horizontal lines with their values at the left."""
+    parts = []
+    for tick in ticks:
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick)}" y2="{y(tick)}"/>')
+        parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y(tick)}" dy="0.32em">{_short(tick)}</text>')
+    return parts
 
 
 class _Scale:

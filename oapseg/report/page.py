@@ -1,12 +1,17 @@
-"""The page itself: cards, tables, curves and photos as one HTML text."""
+"""The page of a run: cards, tables, curves, clusters and photos as one HTML text."""
 
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
-from oapseg.evaluate.scores import GENERATOR, MODEL, SIZES, Score
+from oapseg.evaluate.scores import GAIN, GENERATOR, MODEL, SIZES, Score
+from oapseg.report.breakdowns import breakdown_chapter, confusion_chapter, curve_chapter
 from oapseg.report.chart import curves, interval_bars
+from oapseg.report.exemplars import Cluster, naming_chapter
 from oapseg.report.history import Column
-from oapseg.report.photos import Panel
+from oapseg.report.photos import Row, rows_html
+from oapseg.report.published import published_chapter
 
 STYLE = Path(__file__).with_name("page.css")
 KINDS = {  # of scores, by how their names begin
@@ -16,35 +21,67 @@ KINDS = {  # of scores, by how their names begin
     "class_box_": "Boxes by class",
     "semantic_": "Semantic",
     "panoptic_": "Panoptic",
+    "saliency_": "Saliency",
+    "concepts_": "Regions named one by one",
+    "": "Other",  # what the others leave
 }
 MARKED = (GENERATOR, MODEL)  # drawn as bars
-CAPTIONS = ("annotated", "{generator}, best mask for each", "model, best mask for each", "model, as it ranks them")
 
 
-def render(
-    title: str,
-    scores: dict[str, Score],
-    histories: dict[str, dict[str, Column]],
-    rows: list[tuple[str, list[Panel]]],
-) -> str:
-    """The whole page. `histories` are columns by training step, `rows` the pictures of each photo by its name."""
+@dataclass(frozen=True)
+class Content:
+    """What the page of a run is made of. `details` are those of the step evaluate, photos by how they were chosen."""
+
+    scores: dict[str, Score]
+    details: dict[str, Any]
+    histories: dict[str, dict[str, Column]]  # columns by training step
+    photos: dict[str, list[Row]]
+    clusters: list[Cluster]
+    model: str  # folder of the model, as a command names it
+
+
+def render(title: str, content: Content) -> str:
+    """The whole page; chapters that there is nothing for are left out."""
+    scores = content.scores
     generator = next((score.generator for score in scores.values() if score.generator), None) or "generator"
     benchmarks = dict.fromkeys(f"{score.images} photos of {score.benchmark}" for score in scores.values())
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="soft">{escape(", ".join(benchmarks))}. All scores in percent, with 95&nbsp;% intervals by the '
-        "bootstrap over photos.</p>",
-        _cards(scores, generator),
-        _scores(scores, generator),
-        _protocols(scores, generator),
-        _curves(histories),
-        _photos(rows, generator),
-    ]
+    details = content.details | {"titles": {GENERATOR: generator}}
+    names = details["benchmark"]["class_names"]
+    mapping = details["makers"].get(MODEL, {}).get("mapping", {})
+    # Things come last: where both map a cluster, the class of its masks is said.
+    mapped = {
+        int(each): names[str(label)]
+        for kind in ("semantic", "instance")
+        for each, label in mapping.get(kind, {}).items()
+    }
+    made_by = next((score.checkpoint for flat, score in scores.items() if flat.startswith(f"{MODEL}.")), None)
+    return document(
+        title,
+        [
+            f"<h1>{escape(title)}</h1>",
+            f'<p class="soft">{escape(", ".join(benchmarks))}. All scores in percent, with 95&nbsp;% intervals by the '
+            "bootstrap over photos.</p>",
+            _cards(scores, generator),
+            _scores(scores, generator),
+            _protocols(scores, generator),
+            published_chapter(scores, generator, KINDS),
+            curve_chapter(details),
+            breakdown_chapter(details, scores),
+            confusion_chapter(details),
+            _photos(content.photos),
+            naming_chapter(content.clusters, mapped, content.model, made_by or ""),
+            _curves(content.histories),
+        ],
+    )
+
+
+def document(title: str, body: list[str]) -> str:
+    """One file that needs no other, light and dark."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title>\n<style>\n{STYLE.read_text()}</style></head>\n<body>\n"
-        + "\n".join(body)
+        + "\n".join(part for part in body if part)
         + "\n</body></html>\n"
     )
 
@@ -59,6 +96,8 @@ def _cards(scores: dict[str, Score], generator: str) -> str:
         ("model.class_mask_AP50", "AP50 by class", ""),
         ("model.semantic_mIoU", "semantic mIoU", ""),
         ("model.panoptic_PQ", "panoptic quality", ""),
+        ("model.saliency_max_F_beta", "maximal F of the foreground", ""),
+        ("model.saliency_instance_mIoU", "mean IoU of instances", ""),
     ]
     cards = [
         f'<div class="card {kind}"><span class="soft">{escape(label)}</span><b>{_value(name, scores[name])}</b>'
@@ -84,14 +123,11 @@ def _scores(scores: dict[str, Score], generator: str) -> str:
 
 def _table(names: list[str], scores: dict[str, Score], generator: str) -> str:
     """A row a score, below the heading of its kind; bars of one kind share a scale."""
-    makers = dict.fromkeys(flat.partition(".")[0] for flat in scores)
+    makers = sorted({flat.partition(".")[0] for flat in scores}, key=_place)
     titles = {maker: generator if maker == GENERATOR else maker for maker in makers}
     head = "".join(f'<th class="key {maker}">{escape(title)}</th>' for maker, title in titles.items())
     rows = []
-    for prefix, heading in KINDS.items():
-        of_kind = [name for name in names if _kind(name) == prefix]
-        if not of_kind:
-            continue
+    for heading, prefix, of_kind in kinds_of(names):
         marked = [scores[flat] for maker in MARKED for name in of_kind if (flat := f"{maker}.{name}") in scores]
         top = max([score.high or score.value for score in marked], default=0.0) or 1.0
         rows.append(f'<tr class="group"><td colspan="{len(makers) + 1}">{heading}</td><td>0 to {top:.0f} %</td></tr>')
@@ -111,17 +147,18 @@ def _protocols(scores: dict[str, Score], generator: str) -> str:
     """What makes the numbers comparable with others'."""
     lines = []
     for prefix, heading in KINDS.items():
-        score = next((s for flat, s in scores.items() if flat.startswith(f"{MODEL}.{prefix}")), None)
-        if score is None:
+        of_kind = [flat for flat in scores if _kind(flat.partition(".")[2]) == prefix]
+        if not of_kind:
             continue
+        score = scores[next((flat for flat in of_kind if flat.startswith(f"{MODEL}.")), of_kind[0])]
         lines.append((heading, f"{score.images} photos; {score.protocol}"))
         if score.mapping is not None:
             mapping = f"{score.mapping}, fitted on {score.fit_on}; {score.mapped_clusters} clusters have a class"
             lines.append((f"{heading}: clusters to classes", mapping))
     for maker, title in ((MODEL, "the model"), (GENERATOR, generator)):
-        score = next((s for flat, s in scores.items() if flat.startswith(f"{maker}.")), None)
-        if score is not None:
-            lines.append((f"Rank of {title}'s masks", score.score_rule))
+        first = next((s for flat, s in scores.items() if flat.startswith(f"{maker}.")), None)
+        if first is not None:
+            lines.append((f"Rank of {title}'s masks", first.score_rule))
     return f"<dl>{''.join(f'<dt>{escape(term)}</dt><dd>{escape(text)}</dd>' for term, text in lines)}</dl>"
 
 
@@ -140,23 +177,14 @@ def _curves(histories: dict[str, dict[str, Column]]) -> str:
     return f'<h2>Learning</h2><p class="soft">{keys}</p><div class="curves">{"".join(panels)}</div>'
 
 
-def _photos(rows: list[tuple[str, list[Panel]]], generator: str) -> str:
-    if not rows:
+def _photos(photos: dict[str, list[Row]]) -> str:
+    if not any(photos.values()):
         return ""
-    blocks = []
-    for name, panels in rows:
-        figures = []
-        for caption, panel in zip(CAPTIONS, panels, strict=True):
-            text = escape(caption.format(generator=generator))
-            overlap = "" if panel.mean_iou is None else f" · mean&nbsp;IoU&nbsp;{100 * panel.mean_iou:.0f}&nbsp;%"
-            image = f'<img src="data:image/jpeg;base64,{panel.jpeg}" alt="{escape(name)}, {text}">'
-            figures.append(f"<figure>{image}<figcaption>{text}{overlap}</figcaption></figure>")
-        blocks.append(f'<div class="row">{"".join(figures)}</div>')
+    blocks = [f"<h3>{escape(how)}</h3>{rows_html(rows)}" for how, rows in photos.items() if rows]
     return (
-        "<h2>Photos</h2><p>Spread evenly over the set, not chosen. A thing keeps its colour in the first three "
-        "pictures; the second and third show the mask of highest IoU for each thing, which is what recall measures. "
-        "The last one shows the model's masks of highest score, without those mostly under better ones.</p>"
-        + "".join(blocks)
+        "<h2>Photos</h2><p>A thing, or a class, keeps its colour from picture to picture. The best mask for a thing is "
+        "the one of highest IoU, which is what recall measures; the last picture of four shows the masks that the "
+        "model scores highest, without those mostly under better ones.</p>" + "".join(blocks)
     )
 
 
@@ -166,8 +194,22 @@ def _recall(scores: dict[str, Score]) -> str:
     return f"AR{max([int(limit) for limit in limits if limit.isdigit()], default=100)}"
 
 
+def kinds_of(names: list[str]) -> list[tuple[str, str, list[str]]]:
+    """Names of scores by kind: its heading, how they begin, and the names."""
+    by_kind = [
+        (heading, prefix, [name for name in names if _kind(name) == prefix]) for prefix, heading in KINDS.items()
+    ]
+    return [each for each in by_kind if each[2]]
+
+
 def _kind(name: str) -> str:
     return next(prefix for prefix in KINDS if name.startswith(prefix))
+
+
+def _place(maker: str) -> tuple[int, str]:
+    """The generator first, then other models, the model and what it gains."""
+    ends = {GENERATOR: 0, MODEL: 2, GAIN: 3}
+    return ends.get(maker, 1), maker
 
 
 def _cell(name: str, scores: dict[str, Score]) -> str:
@@ -178,7 +220,8 @@ def _cell(name: str, scores: dict[str, Score]) -> str:
 
 def _value(name: str, score: Score) -> str:
     """The number; a gain with its sign."""
-    return f"{score.value:+z.1f}" if name.startswith("gain.") else f"{score.value:.1f}"
+    deviation = "" if score.deviation is None else f" ± {score.deviation:.1f}"
+    return (f"{score.value:+z.1f}" if name.startswith("gain.") else f"{score.value:.1f}") + deviation
 
 
 def _interval(score: Score) -> str:
