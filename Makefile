@@ -63,4 +63,4 @@ bench: setup
 	for file in benchmarks/*.py; do python $$file || exit 1; done
 
 clean:
-	rm -rf work data mlruns mlartifacts mlflow.db
+	rm -rf work data mlruns mlartifacts mlflow.db mlflow.db.lock promotions

@@ -1,5 +1,6 @@
 """A checkpoint is a folder: it takes its name only when whole, and is believed only when its hashes agree."""
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -68,19 +69,46 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint or model folder, in one line; None where nothing is."""
-    manifest = path / "sha256.json"
-    if not manifest.is_file():
-        return f"{path}: no sha256.json"
     try:
-        hashes = storage.read_json(manifest)
+        for name, digest in _hashes(path).items():
+            if not (path / name).is_file():
+                return f"{path}: {name} is missing"
+            if (found := storage.sha256(path / name)) != digest:
+                return _changed(path, name, found, digest)
     except ValueError as error:
         return str(error)
-    for name, digest in hashes.items():
-        if not (path / name).is_file():
-            return f"{path}: {name} is missing"
-        if storage.sha256(path / name) != digest:
-            return f"{path}: {name} was changed (sha256 differs)"
     return None
+
+
+def verified(location: str | Path) -> dict[str, bytes]:
+    """Every file that `sha256.json` of a folder or URL lists, read once: what was checked is what is used.
+
+    Errors: `ValueError` where one is missing or was changed.
+    """
+    files = {}
+    for name, digest in _hashes(location).items():
+        try:
+            files[name] = storage.read_bytes(storage.join(location, name))
+        except FileNotFoundError:
+            raise ValueError(f"{location}: {name} is missing") from None
+        if (found := hashlib.sha256(files[name]).hexdigest()) != digest:
+            raise ValueError(_changed(location, name, found, digest))
+    return files
+
+
+def _hashes(location: str | Path) -> dict[str, str]:
+    """Hash by name of file, as `sha256.json` says it; names of files in this very folder alone."""
+    try:
+        hashes = storage.read_json(storage.join(location, "sha256.json"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{location}: no sha256.json") from None
+    if not isinstance(hashes, dict) or any("/" in name or name.startswith(".") for name in hashes):
+        raise ValueError(f"{location}: sha256.json is no list of this folder's files")
+    return hashes
+
+
+def _changed(location: str | Path, name: str, found: str, expected: str) -> str:
+    return f"{location}: {name} was changed (its sha256 is {found} and should be {expected})"
 
 
 def load_checkpoint(path: Path) -> State:

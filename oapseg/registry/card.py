@@ -1,9 +1,10 @@
 """The model card: what a model is, how good, from what, and what it is not for."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 from oapseg.evaluate.scores import Score
-from oapseg.registry.lineage import Lineage, set_name
+from oapseg.registry.lineage import UNKNOWN, Lineage, set_name
 from oapseg.shards.manifest import Manifest
 
 SHOWN = (
@@ -13,8 +14,21 @@ SHOWN = (
 GROUPS = {"generator": "pseudo-masks", "pretrained": "pretrained", "model": "model", "gain": "gain"}
 
 
-def model_card(name: str, scores: dict[str, Score], manifests: Iterable[Manifest], lineage: Lineage) -> str:
-    """The card as Markdown, short enough for the description of a registered version."""
+SECTIONS = ("Data", "Scores", "Lineage", "Limits", "Licence")  # that a complete card has
+NO_LICENCE = "not stated"
+
+
+def model_card(
+    name: str,
+    benchmarks: Mapping[str, Mapping[str, Score]],
+    manifests: Iterable[Manifest],
+    lineage: Lineage,
+    licences: Mapping[str, str],
+) -> str:
+    """The card as Markdown, with one benchmark short enough for the description of a registered version.
+
+    `benchmarks` are the scores of each, by flat name; `licences` those of each set's photos, and of the encoder's.
+    """
     return "\n\n".join(
         [
             f"# {name}",
@@ -22,9 +36,10 @@ def model_card(name: str, scores: dict[str, Score], manifests: Iterable[Manifest
             "Pooling makes of a self-supervised encoder's features. For each photo it gives instance and semantic "
             "masks, each with a score and a cluster.",
             "## Data",
-            _data(manifests, lineage),
+            _data(manifests, lineage, licences),
             "## Scores",
-            _scores(scores),
+            "Percent, with 95 % bootstrap intervals over the photos.",
+            *(_scores(benchmark, scores) for benchmark, scores in benchmarks.items()),
             "## Lineage",
             _lineage(lineage),
             "## Limits",
@@ -33,31 +48,46 @@ def model_card(name: str, scores: dict[str, Score], manifests: Iterable[Manifest
             "- The intervals are over photos of one set, not over seeds nor over other domains.\n"
             "- Not for decisions about people, and not where a missed thing does harm.",
             "## Licence",
-            "Code: Apache-2.0. Weights: as the licences of the encoder and of the photos above allow.",
+            "Code: Apache-2.0. Weights: as the licences of the encoder and of the photos above allow; "
+            f"the encoder's photos: {licences.get('encoder', NO_LICENCE)}.",
         ]
     )
 
 
-def _data(manifests: Iterable[Manifest], lineage: Lineage) -> str:
-    lines = ["| set | photos | source | labels | version |", "|---|---|---|---|---|"]
+def lacking(card: str) -> list[str]:
+    """What a card lacks to be complete: a section, a score with its interval and protocol, a known commit."""
+    parts = re.split(r"^## (.+)$", card, flags=re.MULTILINE)
+    said = {title.strip(): body.strip() for title, body in zip(parts[1::2], parts[2::2], strict=True)}
+    absent = [f"section {section}" for section in SECTIONS if not said.get(section)]
+    scores, lineage = said.get("Scores", ""), said.get("Lineage", "")
+    if scores and not re.search(r"\d\.\d \(-?\d+\.\d to -?\d+\.\d\)", scores):
+        absent.append("a score with its interval")
+    if scores and not re.search(r"^- .+ photos of .+: .+", scores, flags=re.MULTILINE):
+        absent.append("the protocol of its scores")
+    if lineage and f"`{UNKNOWN}`" in lineage:
+        absent.append("the commit")
+    return absent
+
+
+def _data(manifests: Iterable[Manifest], lineage: Lineage, licences: Mapping[str, str]) -> str:
+    lines = ["| set | photos | source | labels | licence | version |", "|---|---|---|---|---|---|"]
     for manifest in manifests:
         name = set_name(manifest.location)
         labels = ", ".join(manifest.labels) or "none"
         version = lineage.data[name][:19]
-        lines.append(f"| {name} | {manifest.num_samples} | {manifest.source} | {labels} | `{version}` |")
+        licence = licences.get(name, NO_LICENCE)
+        lines.append(f"| {name} | {manifest.num_samples} | {manifest.source} | {labels} | {licence} | `{version}` |")
     return (
         "\n".join(lines) + "\n\nLabels are for scoring alone. The licence of each photo is in its shard, where known."
     )
 
 
-def _scores(scores: dict[str, Score]) -> str:
+def _scores(benchmark: str, scores: Mapping[str, Score]) -> str:
     """A table of the scores that were measured, and under it what makes them comparable."""
     own = {flat.partition(".")[2]: score for flat, score in scores.items() if flat.startswith("model.")}
     groups = {group: title for group, title in GROUPS.items() if any(flat.startswith(f"{group}.") for flat in scores)}
     lines = [
-        "Percent, with 95 % bootstrap intervals.",
-        "",
-        f"| | {' | '.join(groups.values())} |",
+        f"| {benchmark} | {' | '.join(groups.values())} |",
         f"|---|{'---|' * len(groups)}",
     ]
     for name in (name for name in SHOWN if name in own):
@@ -84,4 +114,9 @@ def _cell(score: Score | None) -> str:
 
 def _lineage(lineage: Lineage) -> str:
     changed = ", with uncommitted changes" if lineage.dirty else ""
-    return f"Code `{lineage.commit[:12]}`{changed}. Parameters sha256 `{lineage.params_sha256[:12]}`."
+    parts = [f"Code `{lineage.commit[:12]}`{changed}.", f"Parameters sha256 `{lineage.params_sha256[:12]}`."]
+    parts += [f"Weights sha256 `{lineage.weights_sha256[:12]}`."]
+    parts += [f"Parent's weights sha256 `{lineage.parent_sha256[:12]}`."] if lineage.parent_sha256 else []
+    parts += [f"Pipeline run `{lineage.run}`."] if lineage.run else []
+    parts += [f"Image `{lineage.image}`."] if lineage.image else []
+    return " ".join(parts)

@@ -1,17 +1,23 @@
 """Registration: one version for one content, with what tells where it came from."""
 
+import hashlib
 import os
+import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from registry.born import context
 
 from oapseg.evaluate.scores import Score
-from oapseg.registry.card import model_card
-from oapseg.registry.lineage import Lineage, content_sha256, data_version, git_state
-from oapseg.registry.register import DEPRECATED_IN_MLFLOW, DESCRIPTION_CHARACTERS, Version, flat_params, register
+from oapseg.registry.card import lacking, model_card
+from oapseg.registry.lineage import Lineage, content_sha256, data_version, git_state, trace
+from oapseg.registry.register import CONTENT_TAG, DESCRIPTION_CHARACTERS, Version, _run, flat_params, register
+from oapseg.registry.server import DEPRECATED_IN_MLFLOW
 from oapseg.shards.manifest import Manifest, Shard, manifest_text
 from oapseg.shards.offsets import Offsets
 
@@ -47,11 +53,17 @@ def registered(name: str, model: Path, database: Path) -> Version:
         name,
         f"sqlite:///{database}",
         artifacts={"model": model, "evaluate": scores},
-        content=content_sha256(model, scores),
+        content=content_sha256(model, {"val": scores}),
         card="# shapes",
-        scores=SCORES,
+        metrics={flat: score.value for flat, score in SCORES.items()},
         tags=LINEAGE.tags(),
     )
+
+
+def client_of(database: Path) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{database}", registry_uri=f"sqlite:///{database}")
 
 
 @pytest.mark.slow
@@ -64,10 +76,8 @@ def test_one_content_is_one_version_and_another_the_next(model: Path, database: 
 
 @pytest.mark.slow
 def test_a_version_carries_card_tags_parameters_scores_and_files(model: Path, database: Path) -> None:
-    from mlflow import MlflowClient
-
     version = registered("second", model, database)
-    client = MlflowClient(tracking_uri=f"sqlite:///{database}", registry_uri=f"sqlite:///{database}")
+    client = client_of(database)
     kept = client.get_model_version("second", str(version.version))
     assert kept.description == "# shapes"
     assert kept.tags == {
@@ -94,14 +104,77 @@ def test_artifacts_lie_beside_the_embedded_database_and_nothing_is_pickled(model
     assert {path.suffix for path in files} == {".safetensors", ".yaml", ".json"}
 
 
+WRITES = (  # of a registration, in their order
+    *("create_experiment", "create_run", "log_batch", "log_artifacts", "log_artifact", "set_terminated"),
+    *("create_registered_model", "create_model_version"),
+)
+
+
+def die_after(write: str, name: str, model: Path, database: Path) -> None:
+    """Register, and be killed right after the first write of a kind."""
+    from mlflow import MlflowClient
+
+    done: Callable[..., Any] = getattr(MlflowClient, write)
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        done(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(MlflowClient, write, killed)
+    registered(name, model, database)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", WRITES)
+def test_a_registration_that_was_killed_is_finished_by_the_next(write: str, model: Path, database: Path) -> None:
+    """One version in the end, one run, and that one whole."""
+    child = context().Process(target=die_after, args=(write, write, model, database))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    version = registered(write, model, database)
+    client = client_of(database)
+    assert version.version == 1
+    assert len(client.search_model_versions(f"name = '{write}'")) == 1
+    runs = client.search_runs([client.get_experiment_by_name(write).experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    assert runs[0].data.metrics["model.mask_AP50"] == 15.0
+    assert len(client.list_artifacts(runs[0].info.run_id, "model")) == 2
+
+
+@pytest.mark.slow
+def test_on_a_server_a_run_that_was_left_is_ended_and_not_shared(database: Path) -> None:
+    """Whoever made it may live: its artifacts must not be written by two."""
+    client = client_of(database)
+    experiment = client.create_experiment("shared")
+    left = client.create_run(experiment, tags={CONTENT_TAG: "1"}).info.run_id
+    new = _run(client, experiment, "1", mine=False).info.run_id
+    assert new != left
+    assert client.get_run(left).info.status == "KILLED"
+    assert _run(client, experiment, "1", mine=True).info.run_id == left
+
+
+@pytest.mark.slow
+def test_of_two_versions_of_one_content_the_first_stays(model: Path, database: Path) -> None:
+    """As two machines at once may leave behind on a server, which has no lock."""
+    first = registered("twice", model, database)
+    client = client_of(database)
+    kept = client.get_model_version("twice", "1")
+    for _ in range(2):
+        client.create_model_version("twice", kept.source, kept.run_id, tags={CONTENT_TAG: first.content_sha256})
+    client.set_registered_model_alias("twice", "champion", "3")
+    assert registered("twice", model, database).version == 1
+    assert [each.version for each in client.search_model_versions("name = 'twice'")] == [3, 1]
+
+
 def test_a_registry_that_cannot_be_used_is_one_line(model: Path) -> None:
     with pytest.raises(ValueError, match=r"^register\.tracking_uri: nowhere://x refused \([^\n]*\)$"):
-        register("x", "nowhere://x", artifacts={"model": model}, content="0", card="", scores={}, tags={})
+        register("x", "nowhere://x", artifacts={"model": model}, content="0", card="", metrics={}, tags={})
 
 
 def test_telemetry_is_off_once_the_registry_is_used(model: Path) -> None:
     with pytest.raises(ValueError, match="refused"):
-        register("x", "nowhere://x", artifacts={"model": model}, content="0", card="", scores={}, tags={})
+        register("x", "nowhere://x", artifacts={"model": model}, content="0", card="", metrics={}, tags={})
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
@@ -111,13 +184,14 @@ def test_nested_parameters_become_dotted_names() -> None:
 
 
 def test_the_content_changes_with_weights_names_and_scores(model: Path) -> None:
-    scores = model.parent / "metrics.json"
+    path = model.parent / "metrics.json"
+    scores = {"val": path}
     first = content_sha256(model, scores)
     assert first == content_sha256(model, scores)
-    scores.write_text('{"a": 1}')
-    rescored = content_sha256(model, scores)
+    path.write_text('{"a": 1}')
+    rescored, more = content_sha256(model, scores), content_sha256(model, scores | {"coco": path})
     (model / "model.safetensors").rename(model / "weights.safetensors")
-    assert len({first, rescored, content_sha256(model, scores)}) == 3
+    assert len({first, rescored, more, content_sha256(model, scores)}) == 4
 
 
 def lock(tmp_path: Path, *outs: dict[str, str]) -> Path:
@@ -173,7 +247,8 @@ def test_the_card_tells_scores_protocol_data_and_lineage_within_the_registrys_li
     by_class = replace(
         SCORES["model.mask_AP50"], protocol="COCO by class", mapping="votes", fit_on="val", mapped_clusters=2
     )
-    card = model_card("shapes", {"model.class_mask_AP50": by_class, **SCORES}, [manifest], LINEAGE)
+    scores = {"val": {"model.class_mask_AP50": by_class, **SCORES}}
+    card = model_card("shapes", scores, [manifest], LINEAGE, {"val": "CC0-1.0"})
     for part in (
         "15.0 (14.0 to 16.0)",
         "60 photos of val",
@@ -184,4 +259,25 @@ def test_the_card_tells_scores_protocol_data_and_lineage_within_the_registrys_li
         "c0ffee",
     ):
         assert part in card
+    assert "| val | 0 | coco ./val2017 | instances | CC0-1.0 | `md5:123.dir` |" in card
+    assert lacking(card) == []
     assert len(card) < DESCRIPTION_CHARACTERS
+
+
+def test_a_card_without_what_it_tells_is_not_complete() -> None:
+    unknown = model_card("shapes", {}, [], replace(LINEAGE, commit="unknown"), {})
+    assert lacking(unknown) == ["a score with its interval", "the protocol of its scores", "the commit"]
+
+
+def test_lineage_names_the_parent_the_run_and_the_image(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    (parent / "model.safetensors").write_bytes(b"before")
+    monkeypatch.setenv("OAPSEG_RUN", "run-7")
+    monkeypatch.setenv("OAPSEG_IMAGE", "registry/oapseg@sha256:1234")
+    tags = trace(model, [], parent).tags()
+    assert (tags["pipeline_run"], tags["image"]) == ("run-7", "registry/oapseg@sha256:1234")
+    assert tags["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert tags["parent_weights_sha256"] == hashlib.sha256(b"before").hexdigest()

@@ -1,0 +1,86 @@
+"""The race of `racing.py` with all of a promotion: versions in MLflow, the gate, the journal, the alias.
+
+A race of fifty on each of some journals: `PYTHONPATH=tests python -m registry.racers 50 JOURNAL ...`
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from registry.born import context
+from registry.racing import Told, check_order, counted, run_race
+from registry.versions import ALIAS, NAME, OPEN, place_in, registered
+
+from oapseg.registry.journal import Entry, Journal, head
+from oapseg.registry.promote import has, promote, reconcile
+from oapseg.registry.server import Place, registry
+
+LIFE_S = 0.3  # times the number of racers: the longest life of one that is killed
+
+
+@dataclass(frozen=True)
+class Promote:
+    """To promote the version of a racer's own."""
+
+    place: Place
+
+    def __call__(self, racer: int) -> Entry | None:
+        return promote(self.place, racer + 1, ALIAS, OPEN).entry
+
+
+def race(place: Place, racers: int, folder: Path) -> tuple[list[Told], int]:
+    """What the racers were told, and how many were killed."""
+    return run_race(Promote(place), racers, folder, context(), life_s=LIFE_S * racers)
+
+
+def check(place: Place, told: Sequence[Told]) -> list[Entry]:
+    """One order, and an alias that equals its end once it is reconciled; the entries."""
+    entries = Journal(place.journal, place.name).entries()
+    check_order(entries, told)
+    reconcile(place)
+    last = head(entries, ALIAS)
+    assert last is not None
+    assert alias(place) == last.version
+    return entries
+
+
+def alias(place: Place) -> int | None:
+    with registry(place.tracking_uri) as client:
+        return has(client, NAME, ALIAS)
+
+
+def versions(folder: Path, count: int, journal: str | None = None) -> Place:
+    """A registry with that many versions of one model, as they are only raced with."""
+    place = place_in(folder, journal)
+    registered(place, folder / "made", 10.0)
+    with registry(place.tracking_uri) as client:
+        first = client.get_model_version(NAME, "1")
+        for _ in range(count - 1):
+            client.create_model_version(NAME, first.source, first.run_id)
+    return place
+
+
+def main(arguments: Sequence[str]) -> None:
+    racers = int(arguments[0])
+    with tempfile.TemporaryDirectory() as name:
+        place = versions(Path(name), racers)
+        for number, journal in enumerate(arguments[1:]):
+            folder = Path(name, str(number))
+            folder.mkdir()
+            raced = replace(place, journal=journal)
+            began = time.monotonic()
+            told, killed = race(raced, racers, folder)
+            took, before = time.monotonic() - began, alias(raced)
+            entries = check(raced, told)
+            print(
+                f"{journal}: {racers} processes, {killed} killed, {took:.1f} s: {len(entries)} entries in one chain; "
+                f"{counted(told)}; alias {before} before reconcile, {entries[-1].version} after, as the last entry",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,227 @@
+"""Promotion, roll-back and the alias that follows the journal, in a registry of MLflow's."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from registry.born import context
+from registry.versions import ALIAS, GATE, NAME, OPEN, place_in, registered
+
+import oapseg.cli
+from oapseg.params import load_params
+from oapseg.registry import promote as promotion
+from oapseg.registry.journal import Journal, Lost
+from oapseg.registry.promote import has, promote, reconcile, roll_back
+from oapseg.registry.server import DEPRECATED_IN_MLFLOW, Place, place_of, registry
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(f"ignore:{DEPRECATED_IN_MLFLOW}")]
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions of 20, 30 and 10 percent, and one of data that may not be used; made once, copied for each test."""
+    folder = tmp_path_factory.mktemp("laid-out")
+    place = place_in(folder)
+    numbers = [registered(place, folder / str(percent), percent) for percent in (20.0, 30.0, 10.0)]
+    numbers.append(registered(place, folder / "nc", 40.0, **{"licence.val": "CC-BY-NC-4.0"}))
+    assert numbers == [1, 2, 3, 4]
+    return folder
+
+
+@pytest.fixture
+def place(laid_out: Path, tmp_path: Path) -> Place:
+    """A registry of its own for a test; the artifacts are shared, as they are only read."""
+    shutil.copyfile(laid_out / "mlflow.db", tmp_path / "mlflow.db")
+    return place_in(tmp_path)
+
+
+def alias(place: Place) -> int | None:
+    with registry(place.tracking_uri) as client:
+        return has(client, place.name, ALIAS)
+
+
+def numbers(place: Place) -> list[tuple[str, int | None, int]]:
+    return [(entry.action, entry.before, entry.version) for entry in Journal(place.journal, place.name).entries()]
+
+
+def test_a_version_that_passes_gets_the_alias_and_the_journal_says_why(place: Place) -> None:
+    promote(place, 1, ALIAS, GATE)
+    decision = promote(place, "latest", ALIAS, OPEN, reason="it is the last")
+    assert alias(place) == 4
+    entry = Journal(place.journal, NAME).entries()[1]
+    assert decision.entry == entry
+    assert (entry.action, entry.before, entry.version, entry.reason) == ("promote", 1, 4, "it is the last")
+    assert entry.who
+    assert [verdict["rule"] for verdict in entry.verdicts] == ["files", "card", "licences"]
+
+
+def test_a_worse_version_is_refused_and_nothing_but_its_tag_changes(place: Place) -> None:
+    promote(place, 1, ALIAS, GATE)
+    decision = promote(place, 3, ALIAS, GATE)
+    assert (decision.passed, decision.entry) == (False, None)
+    assert (alias(place), len(numbers(place))) == (1, 1)
+    with registry(place.tracking_uri) as client:
+        said = client.get_model_version(NAME, "3").tags["gate.champion"]
+    assert said.startswith("refused: val mask_AP50: max_regression: ")
+    assert "against" in said
+
+
+def test_data_whose_licence_is_not_allowed_is_refused(place: Place) -> None:
+    assert not promote(place, 4, ALIAS, GATE).passed
+
+
+def test_an_override_is_recorded_with_its_reason_and_the_verdicts(place: Place) -> None:
+    promote(place, 2, ALIAS, GATE, override="not needed")
+    promote(place, 3, ALIAS, GATE, override="the others are withdrawn")
+    first, second = Journal(place.journal, NAME).entries()
+    assert (first.override, second.override) == ("", "the others are withdrawn")
+    assert [verdict["passed"] for verdict in second.verdicts].count(False) == 1
+    assert alias(place) == 3
+
+
+def test_a_dry_run_changes_nothing(place: Place) -> None:
+    assert promote(place, 1, ALIAS, GATE, dry_run=True).passed
+    assert not Path(place.journal).exists()
+    assert alias(place) is None
+
+
+def test_a_version_that_has_the_alias_gets_no_second_entry(place: Place) -> None:
+    promote(place, 1, ALIAS, GATE)
+    assert promote(place, 1, ALIAS, GATE).entry is None
+    assert len(numbers(place)) == 1
+
+
+def test_a_roll_back_is_an_entry_and_takes_the_alias_along(place: Place) -> None:
+    for version in (3, 1, 2):
+        promote(place, version, ALIAS, GATE)
+    assert roll_back(place, ALIAS, dry_run=True).version == 1
+    assert (alias(place), len(numbers(place))) == (2, 3)
+    roll_back(place, ALIAS, reason="complaints")
+    assert alias(place) == 1
+    roll_back(place, ALIAS)
+    assert alias(place) == 3
+    assert numbers(place)[3:] == [("rollback", 2, 1), ("rollback", 1, 3)]
+    with pytest.raises(ValueError, match="nothing to roll back to"):
+        roll_back(place, ALIAS)
+
+
+def test_a_roll_back_goes_to_an_earlier_holder_alone(place: Place) -> None:
+    for version in (3, 1, 2):
+        promote(place, version, ALIAS, GATE)
+    with pytest.raises(ValueError, match="version 4 did not have it before; these did: 3, 1"):
+        roll_back(place, ALIAS, to=4)
+    roll_back(place, ALIAS, to=3)
+    assert alias(place) == 3
+
+
+def test_an_unknown_model_or_version_is_told_with_those_there_are(place: Place) -> None:
+    with pytest.raises(ValueError, match=r"no version 9; the registry has 1, 2, 3, 4$"):
+        promote(place, 9, ALIAS, GATE)
+    with pytest.raises(ValueError, match=r"^other: the registry has no version"):
+        promote(Place("other", place.tracking_uri, place.journal), 1, ALIAS, GATE)
+
+
+def killed_once_it_is_written(place: Place, version: int) -> None:
+    """Promote, and be killed between the journal and the alias."""
+
+    def kill(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    promotion.follow = kill
+    promote(place, version, ALIAS, OPEN)
+
+
+def test_an_alias_that_a_killed_promoter_left_behind_is_reconciled(place: Place) -> None:
+    promote(place, 1, ALIAS, GATE)
+    child = context().Process(target=killed_once_it_is_written, args=(place, 2))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert (alias(place), numbers(place)[-1]) == (1, ("promote", 1, 2))
+    assert reconcile(place) == {ALIAS: (1, 2)}
+    assert alias(place) == 2
+    assert reconcile(place) == {ALIAS: (2, 2)}
+
+
+def test_a_slow_promoter_does_not_take_the_alias_from_the_one_after_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first writes its entry and sets the alias last: it looks again and gives it to the second."""
+    follow = promotion.follow
+
+    def late(client: Any, journal: Journal, name: str) -> tuple[int | None, int]:
+        monkeypatch.setattr(promotion, "follow", follow)
+        promote(place, 2, ALIAS, OPEN)
+        client.set_registered_model_alias(journal.model, name, "1")
+        return follow(client, journal, name)
+
+    monkeypatch.setattr(promotion, "follow", late)
+    promote(place, 1, ALIAS, OPEN)
+    assert [version for _, _, version in numbers(place)] == [1, 2]
+    assert alias(place) == 2
+
+
+def test_who_was_overtaken_while_judging_is_told_and_changes_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = promotion.judge
+
+    def long_look(*arguments: Any) -> Any:
+        monkeypatch.setattr(promotion, "judge", judge)
+        monkeypatch.setenv("OAPSEG_WHO", "bea")
+        promote(place, 2, ALIAS, GATE)
+        return judge(*arguments)
+
+    monkeypatch.setattr(promotion, "judge", long_look)
+    with pytest.raises(Lost, match="bea made version 2 shapes@champion meanwhile"):
+        promote(place, 1, ALIAS, GATE)
+    assert numbers(place) == [("promote", None, 2)]
+    assert alias(place) == 2
+
+
+def cli(*arguments: str) -> int:
+    return oapseg.cli.main([*arguments])
+
+
+def test_the_commands_promote_tell_the_history_roll_back_and_reconcile(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place.tracking_uri)
+    monkeypatch.setenv("OAPSEG_WHO", "ann")
+    assert cli("promote", NAME, "1", "--to", ALIAS, "--dry-run") == 0
+    assert "version 1 would be shapes@champion; nothing was changed" in capsys.readouterr().out
+    assert cli("promote", NAME, "1", "--to", ALIAS, "--reason", "the first") == 0
+    assert cli("promote", NAME, "2", "--to", ALIAS) == 0
+    assert cli("promote", NAME, "3", "--to", ALIAS) == 2
+    printed = capsys.readouterr()
+    assert "REFUSED" in printed.out
+    assert printed.err.startswith(
+        "oapseg promote: shapes version 3 refused for champion: val mask_AP50: max_regression:"
+    )
+    assert printed.err.count("\n") == 1
+    assert cli("rollback", NAME) == 0
+    assert "version 1 is shapes@champion again, after version 2 (entry 3, by ann)" in capsys.readouterr().out
+    with registry(place.tracking_uri) as client:
+        client.set_registered_model_alias(NAME, ALIAS, "3")
+    assert cli("reconcile", NAME) == 0
+    assert "version 1, was version 3 and now is as the journal says" in capsys.readouterr().out
+    assert cli("history", NAME) == 0
+    printed = capsys.readouterr()
+    assert "the first" in printed.out
+    assert printed.out.count("promote") == 2
+    assert printed.out.count("rollback") == 1
+    assert cli("promote", NAME, "1", "--to", "emperor") == 2
+    assert "promote.gates has no emperor; it has champion, candidate" in capsys.readouterr().err
+
+
+def test_a_shared_registry_needs_a_journal_that_all_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = load_params("params.yaml")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    with pytest.raises(ValueError, match=r"^promote\.journal: promotions is a folder here"):
+        place_of(params)
+    monkeypatch.setenv("OAPSEG_JOURNAL", "s3://bucket/promotions")
+    assert place_of(params) == Place("oapseg", "http://mlflow:5000", "s3://bucket/promotions")

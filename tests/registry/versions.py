@@ -1,0 +1,64 @@
+"""Registered versions of a model that is nothing but its files, as good as a test wants them."""
+
+from pathlib import Path
+
+import numpy as np
+from registry.cards import COMPLETE
+
+from oapseg import storage
+from oapseg.checkpoint.export import CARD, CLUSTERS, CONFIG, HASHES, LAYOUT, PARAMS, WEIGHTS, json_bytes, write_files
+from oapseg.evaluate.intervals import Measured, resample_photos
+from oapseg.evaluate.resamples import RESAMPLES, write_resamples
+from oapseg.evaluate.scores import Group, Score, as_json
+from oapseg.params import GateParams
+from oapseg.registry.evidence import METRICS
+from oapseg.registry.load import SEAL_TAG
+from oapseg.registry.register import register
+from oapseg.registry.server import Place
+
+PHOTOS, DRAWS = 40, 100
+NAME, ALIAS = "shapes", "champion"
+NAMES = ("mask_AP50", "mask_AR100")
+GATE = GateParams.model_validate(
+    {"benchmarks": {"val": {"mask_AP50": {"min": 5, "max_regression": 2}}}, "licences": ["CC0-1.0"]}
+)
+OPEN = GateParams.model_validate({"benchmarks": {}, "licences": None})
+
+
+def place_in(folder: Path, journal: str | None = None) -> Place:
+    return Place(NAME, f"sqlite:///{folder}/mlflow.db", journal or str(folder / "promotions"))
+
+
+def write_model(folder: Path, weights: bytes) -> Path:
+    """A model's files, all but the weights' meaning."""
+    files = {WEIGHTS: weights, CONFIG: json_bytes({"layout": LAYOUT}), PARAMS: b"seed: 0\n", CLUSTERS: b"{}\n"}
+    write_files(folder, files | {CARD: COMPLETE.encode()})
+    return folder
+
+
+def write_scores(folder: Path, percent: float) -> Path:
+    """What the step evaluate writes: a score with its resamples, photos that differ and a model as good as asked."""
+    photos = np.random.default_rng(0).uniform(-0.05, 0.05, PHOTOS) + percent / 100
+    value = Measured(float(photos.mean()), resample_photos(PHOTOS, DRAWS, 0) @ photos / PHOTOS)
+    said = {"benchmark": "val", "protocol": "COCO", "split": "val", "images": PHOTOS, "score_rule": "ones", "data": "d"}
+    score = Score(round(100 * value.value, 3), None, None, **said)
+    storage.write_json(folder / METRICS, as_json({f"model.{name}": score for name in NAMES}))
+    group = Group(dict.fromkeys(NAMES, value), dict.fromkeys(NAMES, said))
+    write_resamples(folder / RESAMPLES, group, DRAWS, 0)
+    return folder
+
+
+def registered(place: Place, folder: Path, percent: float, **tags: str) -> int:
+    """The number of a version that scores so many percent."""
+    weights = f"{percent} {sorted(tags.items())}".encode()
+    model = write_model(folder / "model", weights)
+    write_scores(folder / "evaluate" / "val", percent)
+    return register(
+        NAME,
+        place.tracking_uri,
+        artifacts={"model": model, "evaluate": folder / "evaluate"},
+        content=weights.hex(),
+        card=COMPLETE,
+        metrics={"model.mask_AP50": float(percent)},
+        tags={"licence.val": "CC0-1.0", SEAL_TAG: storage.sha256(model / HASHES)} | tags,
+    ).version
