@@ -16,10 +16,14 @@ STEPS = {
     "report": Command("components.report", "one page of metrics, curves and pictures"),
     "register": Command("components.register", "a version in the model registry"),
 }
-FIELD = {  # a pipeline of its own: field/dvc.yaml
+FIELD = {  # pipelines of their own: field/dvc.yaml, generators/dvc.yaml, promote/dvc.yaml
     "benchmark": Command("components.benchmark", "shards, predictions and scores of one public benchmark"),
+    "acg": Command("components.acg", "train the concept generator of the generator acseg"),
+    "pool": Command("components.pool", "pseudo-masks of photos by one generator"),
+    "compare": Command("components.compare", "a leaderboard of generators on the same photos"),
+    "promote": Command("components.promote", "an alias for the registered version, by its gate"),
 }
-LOADING = ("pretrain", "finetune")  # steps whose loader has processes of its own
+LOADING = ("pretrain", "finetune", "acg")  # steps whose loader has processes of its own
 CLUSTER = {  # what only a cluster runs
     "launch": Command("components.launch", "run a training on several machines"),
     "notify": Command("components.notify", "say how a run ended, and push its metrics"),
@@ -29,7 +33,7 @@ CLUSTER = {  # what only a cluster runs
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; with `--executor-input`, as a container of Kubeflow Pipelines does."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if "--executor-input" in arguments and arguments[0] in STEPS:
+    if "--executor-input" in arguments and arguments[0] not in CLUSTER:
         from components import container
 
         return container.run(arguments, _plain)

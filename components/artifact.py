@@ -38,8 +38,8 @@ def publish(path: Path, url: str, known: Mapping[str, str] | None = None) -> tup
     if (path / FILE_NAME).is_file():
         return point(str(path), url)
     files = [{"path": name, "bytes": (path / name).stat().st_size, "sha256": hashes[name]} for name in sorted(hashes)]
-    listing = {"kind": "folder" if path.is_dir() else "file", "url": url, "files": files}
-    return json.dumps(listing, indent=1) + "\n", {
+    found = {"kind": "folder" if path.is_dir() else "file", "url": url, "files": files}
+    return json.dumps(found, indent=1) + "\n", {
         "url": url,
         "files": len(files),
         "bytes": sum(file["bytes"] for file in files),
@@ -52,6 +52,12 @@ def point(location: str, url: str) -> tuple[str, dict[str, Any]]:
     shards = tuple(replace(shard, url=storage.join(url, shard.url)) for shard in manifest.shards)
     said = {"url": url, "photos": manifest.num_samples, "bytes": sum(shard.bytes for shard in shards)}
     return manifest_text(replace(manifest, shards=shards)), said
+
+
+def listing(url: str, files: Mapping[str, str | None]) -> str:
+    """The pointer of a folder with these files and their sha256; where that is not known, none is checked."""
+    named = [{"path": name, "sha256": sha256} for name, sha256 in files.items()]
+    return json.dumps({"kind": "folder", "url": url, "files": named}, indent=1) + "\n"
 
 
 def lay(text: str, path: Path) -> None:

@@ -4,8 +4,8 @@ The command of a stage is followed by what the engine knows. Parameters become a
 the paths that the command names, all in a workspace of its own; what the step writes goes to `S3_PREFIX/RUN/PATH`, and
 the artifact is a pointer to it. A step that was killed finds what it left there (`--persist`): the run is the same.
 
-Exit codes: 0 done; 2 bad input, or storage that does not answer (one line says which); 75 stopped on request with all
-saved, run again. Kubernetes runs a step again after any but 0.
+Exit codes: 0 done, or nothing to do for want of data (`--optional`); 2 bad input, or storage that does not answer (one
+line says which); 75 stopped on request with all saved, run again. Kubernetes runs a step again after any but 0.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from components.artifact import lay, point, publish
+from components.artifact import lay, listing, point, publish
 from components.executor import Execution, Slot, read_execution, write_outputs
 from components.mirror import EVERY_S, Mirror
 from components.parts import gather, joined
@@ -33,6 +33,7 @@ from oapseg.shards.manifest import FILE_NAME
 FLAG = "--executor-input"
 METRICS, PAGES = "system.Metrics", ("system.HTML", "system.Markdown")
 RESUME = 75  # as the training loop's
+MISSING = 3  # of a step: the data that it is for are not there
 
 Step = Callable[[list[str]], int]  # a step's name and options, to its exit code
 
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--fixed", action="append", default=[], metavar="KEY=JSON", help="a value the command is made of"
     )
     parser.add_argument("--persist", action="append", default=[], metavar="PATH", help="an out kept while it grows")
+    parser.add_argument("--optional", action="store_true", help="without the data that it is for, the step is skipped")
     parser.add_argument("--direct", metavar="PATH", help="an out that the step writes to its URL itself")
     parser.add_argument("--detached", action="store_true", help="artifacts lie at their URIs, no launcher copies them")
     parser.add_argument("--mirror-s", type=float, default=EVERY_S, help="seconds between copies of what is kept")
@@ -91,6 +93,12 @@ def _run(args: argparse.Namespace, command: list[str], step: Step) -> int:
                 else:
                     mirror.restore()
             code = 0 if done else step([*_directed(command, args.direct, place), "--params", "params.yaml"])
+        if args.optional and code == MISSING:
+            print("skipped", file=sys.stderr)
+            for name, slot in execution.outputs.items():
+                slot.write(listing(storage.join(place, paths[name]), {}).encode())
+            write_outputs(execution, {name: {"skipped": 1} for name in execution.outputs})
+            return 0
         if code == 0 and first:
             said = {
                 name: _publish(slot, paths[name], place, mirrors.get(paths[name]), direct=paths[name] == args.direct)
@@ -163,10 +171,15 @@ def place_of(execution: Execution, run: str | None) -> str:
 
 
 def lay_external(pointer: str, found: Path, path: Path) -> None:
-    """Data that no step writes: by the URL of a manifest or listing, or a folder found in the image or mounted."""
+    """Data that no step writes: by the URL of a manifest, a listing or a folder, or one in the image or mounted.
+
+    Errors: `ValueError` where there is nothing.
+    """
     if pointer.endswith(FILE_NAME):
         folder = pointer.removesuffix(FILE_NAME).rstrip("/")
         lay(point(folder, folder)[0], path)
+    elif pointer and (names := storage.list_files(pointer)):
+        lay(listing(pointer, dict.fromkeys(names)), path)
     elif pointer:
         lay(storage.read_bytes(pointer).decode(), path)
     elif not found.exists():
@@ -206,8 +219,13 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _workspace() -> Iterator[None]:
-    """A folder of the step's own, below `OAPSEG_WORKSPACE` or the system's temporary one, as the working directory."""
+    """A folder of the step's own, below `OAPSEG_WORKSPACE` or the system's temporary one, as the working directory.
+
+    Its folder `data` is that of the volume mounted at `OAPSEG_DATA`, where there is one.
+    """
     with tempfile.TemporaryDirectory(dir=os.environ.get("OAPSEG_WORKSPACE")) as folder, contextlib.chdir(folder):
+        if volume := os.environ.get("OAPSEG_DATA"):
+            Path("data").symlink_to(volume)
         yield
 
 

@@ -20,7 +20,13 @@ TIMEOUT_S = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--executor-input", required=True, help="what Kubeflow's launcher says of this run of the step")
-    parser.add_argument("--metrics", action="append", default=[], help="path of a metrics file of the run")
+    parser.add_argument(
+        "--metrics",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
+        help="a metrics file of the run; its numbers are told as NAME.NUMBER",
+    )
     parser.add_argument("--run", default=os.environ.get("OAPSEG_RUN", ""), help="id of the pipeline run (OAPSEG_RUN)")
 
 
@@ -38,13 +44,18 @@ def main(args: argparse.Namespace) -> None:
 
 
 def final_metrics(prefix: str, run: str, paths: list[str]) -> dict[str, float]:
-    """The numbers of the run's metrics files; none of one that the run did not come to, or took from the cache."""
+    """The numbers of the run's metrics files; none of one that the run did not come to, or took from the cache.
+
+    A path may have a name before it, `coco_val2017=PATH`, and so have its numbers: `coco_val2017.model.mask_AP50`.
+    """
     found: dict[str, float] = {}
     for path in paths:
+        name, _, path = path.rpartition("=")
         location = storage.join(prefix, run, path)
         try:
             if storage.exists(location):
-                found |= numbers(storage.read_json(location))
+                of = f"{name}." if name else ""
+                found |= {of + number: value for number, value in numbers(storage.read_json(location)).items()}
         except (OSError, ValueError) as error:
             print(f"notify: {error}", file=sys.stderr)
     return found

@@ -12,7 +12,10 @@ CLEAR_ERRORS = (ValueError, OSError, FloatingPointError)  # what bad input raise
 
 
 class Command(NamedTuple):
-    """A module with `add_arguments(parser)` and `main(args)`, and its line in the list of commands."""
+    """A module with `add_arguments(parser)` and `main(args)`, and its line in the list of commands.
+
+    `main` returns an exit code where it is not 0.
+    """
 
     module: str
     help: str
@@ -21,7 +24,15 @@ class Command(NamedTuple):
 COMMANDS = {
     "sample": Command("oapseg.shards.sample", "draw the embedded sample: photos with exact labels"),
     "data": Command("oapseg.shards.data_command", "read a data version from where DVC keeps it, with nothing copied"),
+    "compare": Command("oapseg.report.compare_command", "every generator of masks side by side on the same photos"),
+    "tune": Command("oapseg.report.tune_command", "settings of a generator for photos without labels"),
     "masks": Command("oapseg.report.masks_command", "masks of any folder of photos, by Online Agglomerative Pooling"),
+    "compare-runs": Command("oapseg.report.runs_command", "two runs in pairs: scores, photos that changed"),
+    "name-clusters": Command("oapseg.report.clusters_command", "save names for a model's clusters"),
+    "promote": Command("oapseg.registry.promote_command", "give a registered version an alias, by its gate"),
+    "rollback": Command("oapseg.registry.rollback_command", "give an alias back to the version that had it before"),
+    "history": Command("oapseg.registry.history_command", "who made which version what, and why"),
+    "reconcile": Command("oapseg.registry.reconcile_command", "bring the registry's aliases in line with the journal"),
 }
 
 
@@ -47,11 +58,10 @@ def dispatch(
             module.add_arguments(choice)
     args = parser.parse_args(arguments)
     try:
-        module.main(args)
+        return module.main(args) or 0
     except CLEAR_ERRORS as error:
         print(f"{program} {args.command}: {_line(error)}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _line(error: Exception) -> str:

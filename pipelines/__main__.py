@@ -1,20 +1,21 @@
-"""`dvc.yaml` on Kubeflow: compile the package, start a run of it, say what a change would run again."""
+"""Every `dvc.yaml` on Kubeflow: compile its package, start a run of it, say what a change would run again."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from pipelines import diff, submit
-from pipelines.compiler import PACKAGE, compile_package
-from pipelines.stages import read_pipeline
+from pipelines.compiler import compile_package, package_path
+from pipelines.stages import pipeline_files, read_pipeline
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; bad input is one line and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    compiling = commands.add_parser("compile", help="write the package for the Kubeflow UI")
-    compiling.add_argument("--out", type=Path, default=PACKAGE, help="the package (default: %(default)s)")
+    compiling = commands.add_parser("compile", help="write the packages for the Kubeflow UI")
+    compiling.add_argument("--pipeline", help="oapseg, or a folder with a dvc.yaml (default: all)")
+    compiling.add_argument("--out", type=Path, help="the package, of one pipeline (default: in pipelines/compiled)")
     compiling.add_argument(
         "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", help="as `dvc exp run -S`"
     )
@@ -37,10 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _compile(args: argparse.Namespace) -> None:
     if args.local and not args.image:
         raise ValueError("--local: needs --image, since kfp.local knows no image parameters")
-    text = compile_package(read_pipeline(overrides=args.set_param), args.image, local=args.local)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(text)
-    print(args.out)
+    if args.out and not args.pipeline:
+        raise ValueError("--out: needs --pipeline, since each pipeline has a package of its own")
+    for name in [args.pipeline] if args.pipeline else pipeline_files():
+        pipeline = read_pipeline(overrides=args.set_param, name=name)
+        text = compile_package(pipeline, args.image, local=args.local)
+        out = args.out or package_path(name)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text)
+        print(out)
 
 
 if __name__ == "__main__":

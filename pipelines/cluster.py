@@ -14,10 +14,11 @@ TRAINER_ACCOUNT = "oapseg-trainer"  # of the pods of a training on several machi
 SECRETS: dict[str, tuple[str, ...]] = {"oapseg-s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
 CONFIG_MAPS: dict[str, tuple[str, ...]] = {
     "oapseg-s3": ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_CA_BUNDLE"),
-    "oapseg-registry": ("MLFLOW_TRACKING_URI", "PUSHGATEWAY_URL"),
+    "oapseg-registry": ("MLFLOW_TRACKING_URI", "PUSHGATEWAY_URL", "OAPSEG_JOURNAL"),
 }
 NOTIFY_SECRETS: dict[str, tuple[str, ...]] = {"oapseg-notify": ("WEBHOOK_URL",)}
 CACHE_VOLUME, CACHE_PATH = "oapseg-cache", "/cache"
+DATA_VOLUME, DATA_PATH = "oapseg-data", "/data"
 POOL_LABEL = "oapseg.io/pool"
 GPU_TAINT = "nvidia.com/gpu"
 USER = 10001  # the images'
@@ -84,3 +85,6 @@ def _volumes(task: Any, meta: Meta) -> None:
         k8s.mount_pvc(task, CACHE_VOLUME, CACHE_PATH)
         task.set_env_variable("HF_HOME", f"{CACHE_PATH}/huggingface")
         task.set_env_variable("TORCH_HOME", f"{CACHE_PATH}/torch")
+    if meta.data:
+        k8s.mount_pvc(task, DATA_VOLUME, DATA_PATH)
+        task.set_env_variable("OAPSEG_DATA", DATA_PATH)

@@ -22,14 +22,22 @@ from pipelines.component import (
     text,
 )
 from pipelines.parameters import Parameter, sections
-from pipelines.stages import ROOT, Pipeline, Stage, identifier
+from pipelines.stages import MAIN, ROOT, Pipeline, Stage, identifier
 
-NAME = "oapseg"
-DESCRIPTION = "Online self-supervised universal image segmentation, from photos to a registered model"
-PACKAGE = ROOT / "pipelines" / "compiled" / f"{NAME}.yaml"
+PACKAGES = ROOT / "pipelines" / "compiled"
 REGISTRY = "oapseg"  # default of the image parameters; `docs/kubernetes.md` says how an own one is built and pushed
-HEADER = "# Compiled from dvc.yaml and params.yaml by `python -m pipelines compile`: edit those.\n"
+HEADER = "# Compiled from {file} and params.yaml by `python -m pipelines compile`: edit those.\n"
 ANNOTATIONS = {"Integer": int, "Float": float, "String": str, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
+
+
+def package_path(name: str) -> Path:
+    """Where the package of a pipeline lies."""
+    return PACKAGES / f"{name}.yaml"
+
+
+def title(name: str) -> str:
+    """What Kubeflow calls a pipeline, and its experiment where no other is named."""
+    return name if name == MAIN else f"{MAIN}-{identifier(name).replace('_', '-')}"
 
 
 def image_parameters(pipeline: Pipeline) -> list[Parameter]:
@@ -50,7 +58,8 @@ def form(pipeline: Pipeline, image: str | None = None) -> list[Parameter]:
     """Every field of the run's form."""
     externals = {each.name: each for stage in pipeline.stages for each in externals_of(pipeline, stage)}
     images = [] if image else image_parameters(pipeline)
-    return [*sections(pipeline), PREFIX, EXPERIMENT, DATA_REV, *images, *externals.values()]
+    experiment = EXPERIMENT._replace(default=title(pipeline.name))
+    return [*sections(pipeline), PREFIX, experiment, DATA_REV, *images, *externals.values()]
 
 
 def compile_package(pipeline: Pipeline, image: str | None = None, *, local: bool = False) -> str:
@@ -102,7 +111,7 @@ def compile_package(pipeline: Pipeline, image: str | None = None, *, local: bool
     fields = [inspect.Parameter(each.name, kind, annotation=ANNOTATIONS[each.type]) for each in parameters]
     body.__signature__ = inspect.Signature(fields)  # type: ignore[attr-defined]
     body.__annotations__ = {each.name: each.annotation for each in fields}
-    package = dsl.pipeline(name=NAME, description=DESCRIPTION)(body)
+    package = dsl.pipeline(name=title(pipeline.name), description=pipeline.description)(body)
     for each in parameters:
         field = package.pipeline_spec.root.input_definitions.parameters[each.name]
         field.description, field.is_optional = each.description, True
@@ -111,7 +120,9 @@ def compile_package(pipeline: Pipeline, image: str | None = None, *, local: bool
         path = Path(folder) / "package.yaml"
         compiler.Compiler().compile(package, str(path))
         lines = path.read_text().splitlines(keepends=True)
-    return HEADER + "".join(line for line in lines if not line.startswith("#"))  # Kubeflow's own is in no fixed order
+    return HEADER.format(file=pipeline.file) + "".join(
+        line for line in lines if not line.startswith("#")
+    )  # Kubeflow's own is in no fixed order
 
 
 def _shares(stage: Stage, local: bool) -> list[Share]:
@@ -148,7 +159,12 @@ def _dress(
 
 
 def _notify_text(pipeline: Pipeline, image: str | None, local: bool) -> str:
-    metrics = [out.path for stage in pipeline.stages for out in stage.outs if out.kind == "Metrics"]
+    metrics = [
+        f"{stage.name.partition('@')[2]}={out.path}".lstrip("=")  # stages of one `foreach` have metrics of one name
+        for stage in pipeline.stages
+        for out in stage.outs
+        if out.kind == "Metrics"
+    ]
     inputs = [] if local else [{"name": "status", "type": "PipelineTaskFinalStatus"}]
     inputs += [{"name": each.name, "type": each.type} for each in (PREFIX, EXPERIMENT, DATA_REV)]
     options = [f"--metrics={path}" for path in metrics]

@@ -49,7 +49,8 @@ def externals_of(pipeline: Pipeline, stage: Stage) -> list[Parameter]:
             identifier(path),
             "String",
             "",
-            f"URL of what `oapseg data resolve` wrote for {path}; empty where the image has a folder of that path",
+            f"URL of {path} in an earlier run (s3_prefix/RUN/{path}), or of what `oapseg data resolve` wrote for it; "
+            "empty where the image has a folder of that path",
             path,
         )
         for path in pipeline.external(stage.name)
@@ -80,15 +81,19 @@ def component_text(
     """
     command = shlex.split(stage.cmd)
     if command[: len(STEP)] != STEP or len(command) == len(STEP):
-        raise ValueError(f"dvc.yaml: stage {stage.name}: cmd must be `{' '.join(STEP)} STEP ...`, is `{stage.cmd}`")
+        raise ValueError(
+            f"{pipeline.file}: stage {stage.name}: cmd must be `{' '.join(STEP)} STEP ...`, is `{stage.cmd}`"
+        )
     if share is not Share.WHOLE and (len(stage.outs) != 1 or stage.outs[0].path not in command):
-        raise ValueError(f"dvc.yaml: stage {stage.name}: meta.split needs one out, which its cmd names")
+        raise ValueError(f"{pipeline.file}: stage {stage.name}: meta.split needs one out, which its cmd names")
     artifacts = {} if share is Share.JOIN else {name: out for name, (_, out) in inputs_of(pipeline, stage).items()}
     outputs = {} if share is Share.PART else {identifier(out.path): out for out in stage.outs}
     given = takes(pipeline, stage, parameters, share)
     names = [*artifacts, *(identifier(out.path) for out in stage.outs), *(parameter.name for parameter in given)]
     if double := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"dvc.yaml: stage {stage.name}: two of its files or sections are called {sorted(double)[0]}")
+        raise ValueError(
+            f"{pipeline.file}: stage {stage.name}: two of its files or sections are called {sorted(double)[0]}"
+        )
     words: list[Any] = [
         *(command if stage.meta.nodes == 1 else _launched(command, stage)),
         *_share_words(stage, share),
@@ -97,6 +102,7 @@ def component_text(
         *(f"--external={each.name}={each.key}" for each in given if each in externals_of(pipeline, stage)),
         *(f"--fixed={key}={json.dumps(value)}" for key, value in sorted(stage.fixed.items())),
         *(f"--persist={out.path}" for out in stage.outs if out.persist),
+        *(["--optional"] if stage.meta.optional else []),
     ]
     inputs = [{"name": name, "type": out.kind} for name, out in artifacts.items()]
     inputs += [{"name": parameter.name, "type": parameter.type} for parameter in given]

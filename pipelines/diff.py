@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pipelines.stages import Pipeline, Stage, read_pipeline
+from pipelines.stages import MAIN, Pipeline, Stage, read_pipeline
 
 
 class Change(NamedTuple):
@@ -15,13 +15,14 @@ class Change(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pipeline", default=MAIN, help="oapseg, or a folder with a dvc.yaml (default: %(default)s)")
     parser.add_argument(
         "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", help="as `dvc exp run -S`"
     )
 
 
 def main(args: argparse.Namespace) -> None:
-    found = changes(read_pipeline(), read_pipeline(overrides=args.set_param))
+    found = changes(read_pipeline(name=args.pipeline), read_pipeline(overrides=args.set_param, name=args.pipeline))
     width = max((len(change.stage) for change in found), default=0)
     for change in found:
         print(f"{change.stage:{width}}  {', '.join(change.reasons)}")

@@ -33,7 +33,7 @@ def sections(pipeline: Pipeline) -> list[Parameter]:
     parts = [part for key in pipeline.params for part in _parts(key, pipeline.params[key], named)]
     for key in sorted(named - {part for part, _ in parts}):
         if not any(part.startswith(f"{key}.") for part, _ in parts):
-            raise ValueError(f"params.yaml: no section {key}, which dvc.yaml names")
+            raise ValueError(f"params.yaml: no section {key}, which {pipeline.file} names")
     return [
         Parameter(identifier(key), TYPES[type(value)], without_null(value), _description(key, comments), key)
         for key, value in parts

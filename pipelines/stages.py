@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from oapseg.params import parse_params
 
 ROOT = Path(__file__).parents[1]
+MAIN = "oapseg"  # the pipeline of the clone's own `dvc.yaml`; any other has the name of its folder
 
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$")]
 Count = Annotated[int, Field(ge=1)]
@@ -38,6 +39,8 @@ class Meta(BaseModel):
     timeout_s: Count | None = None  # of one try
     cache: bool = True  # false: the step runs even where its inputs have not changed
     downloads: bool = False  # whether it keeps downloaded weights on the volume for caches
+    data: bool = False  # whether it reads folder `data` of the volume for data sets
+    optional: bool = False  # where the data that it is for are not there, it is skipped and the run goes on
     pages: list[str] = []  # files of its outs that the UI shows, .html or .md
     split: Count = 1  # workers that share the stage, which takes --part I/N and --join
     nodes: Count = 1  # machines of one training
@@ -77,6 +80,9 @@ class Stage:
 class Pipeline:
     """Stages in an order that they can run in; `sources[stage][dep]`: the stages and outs that a dep comes from."""
 
+    name: str
+    description: str
+    file: str  # relative to the clone
     stages: tuple[Stage, ...]
     sources: dict[str, dict[str, list[tuple[str, Out]]]]
     params: dict[str, Any]
@@ -91,10 +97,20 @@ class Pipeline:
         return [dep for dep, writers in self.sources[name].items() if not writers]
 
 
-def read_pipeline(root: Path = ROOT, overrides: Sequence[str] = ()) -> Pipeline:
-    """The pipeline of a clone, with parameters overridden; the clone itself is not touched.
+def pipeline_files(root: Path = ROOT) -> dict[str, str]:
+    """Every `dvc.yaml` with stages, in the clone and in its folders, by the name of its pipeline; the clone's first."""
+    files = {MAIN: "dvc.yaml"}
+    for path in sorted(root.glob("[!.]*/dvc.yaml")):
+        if "stages" in (yaml.safe_load(path.read_text()) or {}):
+            files[path.parent.name] = path.relative_to(root).as_posix()
+    return files
 
-    A frozen stage (`dvc freeze`) is no task: what it wrote is data from outside.
+
+def read_pipeline(root: Path = ROOT, overrides: Sequence[str] = (), name: str = MAIN) -> Pipeline:
+    """A pipeline of a clone, with parameters overridden; the clone itself is not touched.
+
+    Paths are relative to the clone, so a `dvc.yaml` in a folder has `wdir: ..`; what another pipeline writes is data
+    from outside. A frozen stage (`dvc freeze`) is no task: what it wrote is data from outside too.
 
     Errors: `ValueError` where an override or `dvc.yaml` is wrong, naming the stage and the key.
     """
@@ -102,10 +118,15 @@ def read_pipeline(root: Path = ROOT, overrides: Sequence[str] = ()) -> Pipeline:
     from dvc.repo import Repo
     from dvc.utils.hydra import apply_overrides
 
+    files = pipeline_files(root)
+    if name not in files:
+        raise ValueError(f"no pipeline {name}; there are {', '.join(files)}")
+    file = files[name]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder).resolve()
-        for name in ("dvc.yaml", "params.yaml"):
-            shutil.copyfile(root / name, copy / name)
+        (copy / file).parent.mkdir(exist_ok=True)
+        for each in (file, "params.yaml"):
+            shutil.copyfile(root / each, copy / each)
         (copy / ".dvc").mkdir()
         (copy / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
         try:
@@ -113,7 +134,7 @@ def read_pipeline(root: Path = ROOT, overrides: Sequence[str] = ()) -> Pipeline:
                 apply_overrides(copy / "params.yaml", list(overrides))
                 parse_params(yaml.safe_load((copy / "params.yaml").read_text()), "params.yaml")
             with Repo(str(copy)) as repo:
-                stages = [_stage(found) for found in repo.index.stages if not found.frozen]
+                stages = [_stage(found, copy, file) for found in repo.index.stages if not found.frozen]
         except DvcException as error:
             cause = error.__cause__ or error.__context__
             line = " ".join(f"{error}{f' ({cause})' if cause else ''}".split())
@@ -121,14 +142,16 @@ def read_pipeline(root: Path = ROOT, overrides: Sequence[str] = ()) -> Pipeline:
         text = (copy / "params.yaml").read_text()
     sources = {stage.name: {dep: _writers(dep, stage, stages) for dep in stage.deps} for stage in stages}
     upstream = {
-        name: sorted({writer for found in deps.values() for writer, _ in found}) for name, deps in sources.items()
+        stage: sorted({writer for found in deps.values() for writer, _ in found}) for stage, deps in sources.items()
     }
     by_name = {stage.name: stage for stage in stages}
     try:
         order = TopologicalSorter(upstream).static_order()
-        return Pipeline(tuple(by_name[name] for name in order), sources, yaml.safe_load(text), text)
+        ordered = tuple(by_name[stage] for stage in order)
+        described = _description((root / file).read_text())
+        return Pipeline(name, described, file, ordered, sources, yaml.safe_load(text), text)
     except CycleError as error:
-        raise ValueError(f"dvc.yaml: stages wait for each other: {' -> '.join(error.args[1])}") from None
+        raise ValueError(f"{file}: stages wait for each other: {' -> '.join(error.args[1])}") from None
 
 
 def identifier(text: str) -> str:
@@ -136,7 +159,14 @@ def identifier(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", text)
 
 
-def _stage(found: Any) -> Stage:
+def _description(text: str) -> str:
+    """What the first line of a `dvc.yaml` says, which is a comment."""
+    return text.partition("\n")[0].lstrip("# ").rstrip(":. ")
+
+
+def _stage(found: Any, root: Path, file: str) -> Stage:
+    if Path(found.wdir).resolve() != root:
+        raise ValueError(f"{file}: stage {found.name}: wdir must be the clone's root (`..` in a folder of it)")
     try:
         meta = Meta.model_validate(dict(found.meta or {}))
         pages = [Out(path=page, kind="HTML" if page.endswith(".html") else "Markdown") for page in meta.pages]
@@ -144,7 +174,7 @@ def _stage(found: Any) -> Stage:
     except ValidationError as error:
         where = error.title.lower()
         wrong = "; ".join(f"{where}.{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise ValueError(f"dvc.yaml: stage {found.name}: {wrong}") from None
+        raise ValueError(f"{file}: stage {found.name}: {wrong}") from None
     return Stage(
         name=found.name,
         desc=found.desc or "",

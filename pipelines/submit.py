@@ -12,9 +12,9 @@ from oapseg import storage
 from oapseg.shards.data_command import resolve
 from oapseg.shards.manifest import FILE_NAME, manifest_text
 from pipelines.cluster import NAMESPACE, SERVICE_ACCOUNT
-from pipelines.compiler import NAME, compile_package, form
+from pipelines.compiler import compile_package, form, title
 from pipelines.component import DATA_REV, PREFIX, externals_of
-from pipelines.stages import ROOT, Pipeline, read_pipeline
+from pipelines.stages import MAIN, ROOT, Pipeline, read_pipeline
 
 TOKEN = "KFP_TOKEN"
 
@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", required=True, help=f"the Kubeflow Pipelines server; its bearer token from {TOKEN}")
     parser.add_argument("--namespace", default=NAMESPACE, help="Kubeflow profile (default: %(default)s)")
     parser.add_argument("--service-account", default=SERVICE_ACCOUNT, help="of the steps' pods (default: %(default)s)")
-    parser.add_argument("--experiment", default=NAME, help="the experiment the run is of (default: %(default)s)")
-    parser.add_argument("--run-name", default=NAME, help="shown in the UI (default: %(default)s)")
+    parser.add_argument("--pipeline", default=MAIN, help="oapseg, or a folder with a dvc.yaml (default: %(default)s)")
+    parser.add_argument("--experiment", help="the experiment the run is of (default: oapseg, or oapseg-PIPELINE)")
+    parser.add_argument("--run-name", help="shown in the UI (default: as the experiment's)")
     parser.add_argument(
         "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", help="as `dvc exp run -S`"
     )
@@ -40,11 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    pipeline = read_pipeline(overrides=args.set_param)
-    arguments = arguments_of(pipeline, read_pipeline(), args.experiment, args.parameter)
+    pipeline = read_pipeline(overrides=args.set_param, name=args.pipeline)
+    args.experiment = args.experiment or title(pipeline.name)
+    args.run_name = args.run_name or title(pipeline.name)
+    arguments = arguments_of(pipeline, read_pipeline(name=args.pipeline), args.experiment, args.parameter)
     arguments |= resolved(pipeline, arguments, str(ROOT))
     with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / f"{NAME}.yaml"
+        package = Path(folder) / f"{pipeline.name}.yaml"
         package.write_text(compile_package(pipeline))
         print(_send(args, str(package), arguments))
 

@@ -16,7 +16,15 @@ PROGRAMS = {"oapseg": oapseg.cli, "components": components.__main__}
 OFFERED = {  # others build on these: a change is deliberate and in CHANGELOG.md
     "oapseg sample": "OUT",
     "oapseg data": "action --repo --rev --path --remote --out",
-    "oapseg masks": "PHOTOS --out",
+    "oapseg compare": "PHOTOS --labels --shards --generators --out",
+    "oapseg tune": "GENERATOR PHOTOS --labels --shards --trials --out",
+    "oapseg masks": "PHOTOS --out --level",
+    "oapseg compare-runs": "A B --maker --shards --train-shards --photos --out",
+    "oapseg name-clusters": "MODEL NAMES",
+    "oapseg promote": "NAME VERSION --to --reason --override --dry-run",
+    "oapseg rollback": "NAME --alias --to --reason --dry-run",
+    "oapseg history": "NAME --alias",
+    "oapseg reconcile": "NAME",
     "components sample": "--out",
     "components shard": "set --root --out --part --parts --join",
     "components encoder": "--shards --out",
@@ -24,9 +32,13 @@ OFFERED = {  # others build on these: a change is deliberate and in CHANGELOG.md
     "components finetune": "--start --encoder --set --out",
     "components predict": "--encoder --model --shards --train-shards --out",
     "components benchmark": "name --root --encoder --model --out",
+    "components acg": "--shards --encoder --out",
+    "components pool": "generator --encoder --shards --out --part",
+    "components compare": "--encoder --shards --pooled --generators --out",
     "components evaluate": "--predictions --shards --train-shards --benchmark --out",
     "components report": "--evaluate --predictions --pretrain --finetune --shards --out",
-    "components register": "--model --evaluate --report --shards --out",
+    "components register": "--model --parent --evaluate --report --shards --out",
+    "components promote": "--out",
 }
 each_command = pytest.mark.parametrize("command", OFFERED)
 

@@ -57,6 +57,13 @@ def test_every_key_of_the_shipped_parameters_has_a_comment() -> None:
         ("pool.oap.vote", "median", "pool.oap.vote: input should be 'sum' or 'mean', is 'median'"),
         ("pool.oap.tau", [0.8, 7], "pool.oap.tau.1: input should be less than or equal to 1, is 7"),
         ("register.name", "my model", "register.name: string should match pattern"),
+        ("promote.version", 0, "promote.version: string should match pattern"),
+        ("promote.gates.champion.licences", "any", "promote.gates.champion.licences: input should be a valid array"),
+        (
+            "promote.gates.champion.benchmarks.val.mask_AP50.max_regression",
+            -1,
+            "mask_AP50.max_regression: input should be greater than or equal to 0, is -1",
+        ),
         ("model.width", 30, "model: width 30 must be a multiple of 4 and of heads 4"),
         ("encoder.global_px", 100, "encoder: global_px 100 must be a multiple of patch_px 8"),
         ("encode.name", "own", "encode: name is own, so weights must name the file that the step encoder wrote"),

@@ -197,6 +197,53 @@ def test_shards_from_outside_are_read_at_the_url_of_their_manifest(tmp_path):
     ]
 
 
+def test_a_folder_of_an_earlier_run_is_copied_from_its_url(tmp_path):
+    (tmp_path / "earlier/model").mkdir(parents=True)
+    (tmp_path / "earlier/model/weights").write_text("7")
+    lay_external(f"{tmp_path}/earlier", tmp_path / "nothing", tmp_path / "laid")
+    assert (tmp_path / "laid/model/weights").read_text() == "7"
+
+
+def benchmark(tmp_path: Path, *more: str) -> list[str]:
+    """The words of a benchmark whose data are not there."""
+    given = executor_input(tmp_path, {"s3_prefix": f"{tmp_path}/s3"}, {}, {"metrics": "system.Metrics"})
+    folders = [
+        "--root",
+        "data/benchmarks/ECSSD",
+        "--encoder",
+        "none",
+        "--model",
+        "model",
+        "none",
+        "--out",
+        "work/ecssd",
+    ]
+    words = ["benchmark", "ecssd", *folders, "--bind=metrics=work/ecssd/headlines.json", "--run=run-1", *more]
+    return [*words, "--executor-input", json.dumps(given)]
+
+
+def test_an_optional_step_without_its_data_is_skipped(tmp_path, capsys):
+    assert main(benchmark(tmp_path, "--optional")) == 0
+    error = capsys.readouterr().err
+    assert "benchmarks.ecssd: data/benchmarks/ECSSD: no such folder" in error
+    assert error.endswith("skipped\n")
+    assert json.loads((tmp_path / "metrics").read_text())["files"] == []
+    output = json.loads((tmp_path / "out/executor_output.json").read_text())
+    assert output["artifacts"]["metrics"]["artifacts"][0]["metadata"] == {"skipped": 1}
+
+
+def test_without_leave_to_skip_it_a_step_without_its_data_fails(tmp_path):
+    assert main(benchmark(tmp_path)) == 3
+    assert not (tmp_path / "metrics").exists()
+
+
+def test_the_volume_of_data_sets_is_folder_data_of_the_workspace(tmp_path, monkeypatch, capsys):
+    (tmp_path / "volume/benchmarks/ECSSD/images").mkdir(parents=True)
+    monkeypatch.setenv("OAPSEG_DATA", str(tmp_path / "volume"))
+    assert main(benchmark(tmp_path, "--optional")) == 0
+    assert "data/benchmarks/ECSSD/ground_truth_mask: no such folder" in capsys.readouterr().err
+
+
 def test_data_from_outside_that_is_nowhere_says_what_to_give(tmp_path, capsys):
     given = executor_input(tmp_path, {"s3_prefix": f"{tmp_path}/s3", "sh": ""}, {}, {})
     words = [*ENCODER.split(), "--external=sh=work/nowhere", "--run=run-1", "--executor-input", json.dumps(given)]

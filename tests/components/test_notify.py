@@ -66,6 +66,13 @@ def test_metrics_are_pushed_as_the_experiments_group(words, listener, monkeypatc
     assert "oapseg_run_succeeded 0.0" in lines
 
 
+def test_metrics_of_a_named_file_have_its_name_before_theirs(words, listener, monkeypatch):
+    url, heard = listener
+    monkeypatch.setenv("WEBHOOK_URL", f"{url}/hook")
+    assert main([word.replace("=work/evaluate", "=ecssd=work/evaluate") for word in words]) == 0
+    assert json.loads(heard["POST /hook"])["metrics"] == {"ecssd.model.mask_AP50": 8.5}
+
+
 def test_without_either_it_says_the_end_in_its_log(words, capsys):
     assert main(words) == 0
     assert capsys.readouterr().out == "run run-1: FAILED, 1 metrics\n"

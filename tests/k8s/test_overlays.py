@@ -118,7 +118,7 @@ def test_volumes_ask_for_storage_that_is_there(overlay: str) -> None:
     claims += [
         each for stateful in named(objects, "StatefulSet").values() for each in stateful["spec"]["volumeClaimTemplates"]
     ]
-    assert len(claims) == 2
+    assert len(claims) == 3
     brought = {*named(objects, "StorageClass"), *CLOUD_CLASSES.get(overlay, ())}
     for claim in claims:
         assert claim["spec"].get("storageClassName") in (brought or {None})

@@ -91,7 +91,7 @@ def test_names_outside_of_packages_are_there_too(overlay: str) -> None:
     objects = rendered(overlay)
     assert cluster.NAMESPACE in named(objects, "Namespace")
     assert {cluster.SERVICE_ACCOUNT, cluster.TRAINER_ACCOUNT} <= set(named(objects, "ServiceAccount"))
-    assert cluster.CACHE_VOLUME in named(objects, "PersistentVolumeClaim")
+    assert {cluster.CACHE_VOLUME, cluster.DATA_VOLUME} <= set(named(objects, "PersistentVolumeClaim"))
 
 
 def test_services_run_on_nodes_of_a_pool() -> None:

@@ -11,8 +11,8 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from pipelines import cluster
-from pipelines.compiler import PACKAGE, compile_package, form
-from pipelines.stages import ROOT, Pipeline, read_pipeline
+from pipelines.compiler import PACKAGES, compile_package, form, package_path
+from pipelines.stages import MAIN, ROOT, Pipeline, identifier, pipeline_files, read_pipeline
 
 NEW_STAGE = """
   look:
@@ -36,7 +36,7 @@ def pipeline() -> Pipeline:
 
 @pytest.fixture(scope="module")
 def package() -> dict[str, Any]:
-    return read(PACKAGE.read_text())
+    return read(package_path(MAIN).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +72,21 @@ def container(package: dict[str, Any], task: str) -> dict[str, Any]:
     return package["deploymentSpec"]["executors"][f"exec-{task}"]["container"]
 
 
-def test_the_package_beside_the_code_is_what_the_code_compiles(pipeline: Pipeline) -> None:
-    assert PACKAGE.read_text() == compile_package(pipeline), "run `python -m pipelines compile`"
+@pytest.mark.parametrize("name", pipeline_files())
+def test_the_package_beside_the_code_is_what_the_code_compiles(name: str) -> None:
+    assert package_path(name).read_text() == compile_package(read_pipeline(name=name)), (
+        "run `python -m pipelines compile`"
+    )
 
 
-def test_kubeflows_messages_take_it_and_know_every_field(package: dict[str, Any]) -> None:
+def test_every_package_is_of_a_pipeline() -> None:
+    assert {path.stem for path in PACKAGES.iterdir()} == set(pipeline_files())
+    assert next(iter(pipeline_files())) == MAIN
+
+
+@pytest.mark.parametrize("name", pipeline_files())
+def test_kubeflows_messages_take_it_and_know_every_field(name: str) -> None:
+    package = read(package_path(name).read_text())
     json_format.ParseDict({key: value for key, value in package.items() if key != "platforms"}, PipelineSpec())
     for config in on_kubernetes(package).values():
         json_format.ParseDict(config, KubernetesExecutorConfig())
@@ -95,15 +105,17 @@ def test_every_stage_is_a_task_that_waits_for_who_writes_what_it_reads(
     assert all(found[f"shard-{name}"] == {"sample"} for name in ("pretrain", "finetune", "val"))
 
 
-def test_the_form_has_each_section_once_with_its_values_and_comments(package: dict[str, Any]) -> None:
+def test_the_form_has_each_section_once_with_its_values_and_comments(
+    package: dict[str, Any], pipeline: Pipeline
+) -> None:
     fields = package["root"]["inputDefinitions"]["parameters"]
     shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
-    sections = {
-        **{key: value for key, value in shipped.items() if key not in ("pool", "benchmarks")},
-        "pool_oap": shipped["pool"]["oap"],
-    }
-    cluster_only = {"s3_prefix", "experiment", "data_rev", "image_cpu", "image_gpu"}
-    assert fields.keys() == sections.keys() | cluster_only
+    named = {key for stage in pipeline.stages for key in stage.params}
+    sections = fields.keys() - {"s3_prefix", "experiment", "data_rev", "image_cpu", "image_gpu"}
+    assert {"pool_oap", "pretrain", "evaluate"} <= sections
+    assert all(any(f"{each}_".startswith(f"{identifier(key)}_") for key in named) for each in sections)
+    assert all(any(f"{each}_".startswith(f"{identifier(key)}_") for each in sections) for key in named)
+    assert not [each for each in sections for other in sections if other.startswith(f"{each}_")]
     assert fields["pretrain"]["defaultValue"] == shipped["pretrain"]
     assert "steps: (160,000)" in fields["pretrain"]["description"].splitlines()
     assert fields["pool_oap"]["description"].startswith("Online Agglomerative Pooling, section 4.2\n")

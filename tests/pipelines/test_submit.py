@@ -78,6 +78,22 @@ def test_the_package_is_compiled_with_the_overrides(server):
     assert "s3://photos/val" in executors["exec-shard-val"]["container"]["args"]
 
 
+def test_another_pipeline_is_sent_under_its_own_name(server):
+    url, posted = server
+    models = [f"-Pwork_{name}=s3://b/run/work/{name}" for name in ("encoder", "pretrain", "finetune")]
+    assert main(["submit", "--pipeline", "field", "--host", url, *models]) == 0
+    run, _ = posted["/apis/v2beta1/runs"]
+    assert run["display_name"] == "oapseg-field"
+    assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "oapseg-field"
+    given = run["runtime_config"]["parameters"]
+    assert (given["experiment"], given["work_finetune"]) == ("oapseg-field", "s3://b/run/work/finetune")
+
+
+def test_one_file_for_several_packages_is_refused(capsys, tmp_path):
+    assert main(["compile", "--out", str(tmp_path / "one.yaml")]) == 2
+    assert "--out: needs --pipeline" in capsys.readouterr().err
+
+
 def test_a_recurring_run_has_a_cron_with_seconds(server):
     url, posted = server
     assert main(["submit", "--host", url, "--cron", "30 4 * * 1"]) == 0
