@@ -39,8 +39,10 @@ def _masks(predicted: Predicted, field: CRFOnPhoto) -> Iterator[Placed]:
 def _regions(predicted: Predicted, field: CRFOnPhoto) -> Iterator[Placed]:
     """The clusters as labels that exclude each other, each place with the shares that they have in it."""
     if len(predicted.belonging_to):
-        belonging = F.interpolate(predicted.belonging[None], predicted.size, mode="bilinear", align_corners=False)[0]
+        belonging = F.interpolate(predicted.belonging[None], field.grid, mode="bilinear", align_corners=False)[0]
         shares = belonging / belonging.sum(0).clamp(min=torch.finfo(torch.float32).tiny)
         winner = field.labels(shares).argmax(0)
+        if field.grid != field.size:
+            winner = F.interpolate(winner[None, None].float(), field.size, mode="nearest-exact")[0, 0].long()
         for index in winner.unique().tolist():
             yield int(predicted.belonging_to[index]), winner == index

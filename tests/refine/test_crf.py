@@ -9,7 +9,7 @@ from torch import Tensor
 
 from oapseg.masks import iou
 from oapseg.params import default_params_path, load_params
-from oapseg.refine import lattice
+from oapseg.refine import crf, lattice
 from oapseg.refine.crf import DenseCRF
 from oapseg.refine.lattice import Lattice
 
@@ -93,6 +93,24 @@ def test_photos_without_content_have_defined_results(size: tuple[int, int], cont
     everything = torch.ones(1, *size, dtype=torch.bool)
     assert CRF.masks(image, everything).all()
     assert not CRF.masks(image, ~everything).any()
+
+
+def test_a_photo_too_large_for_a_field_is_refined_smaller_and_comes_back_at_its_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image, truth = scene(160, 224)
+    rough = disc(160, 224, 17)
+    share = torch.stack([rough, ~rough]).float() * 0.4 + 0.3
+    masks, labels = CRF.masks(image, rough[None]), CRF(image, share)
+    monkeypatch.setattr(crf, "LARGEST", 160 * 224 // 4)
+    assert CRF.on(image).grid == (80, 112)
+    smaller = CRF.masks(image, rough[None])
+    assert smaller.shape == masks.shape
+    assert iou(smaller, masks) > 0.9
+    again = CRF(image, share)
+    torch.testing.assert_close(again.sum(0), torch.ones(160, 224))
+    assert (again.argmax(0) == labels.argmax(0)).float().mean() > 0.98
+    assert iou(masks, truth[None]) > 0.9
 
 
 def test_probabilities_of_another_size_and_those_that_are_no_numbers_are_refused() -> None:
