@@ -35,7 +35,7 @@ from oapseg.shards.sample import make_sample
 from oapseg.shards.sources import list_set
 from oapseg.shards.write import write_set
 from oapseg.train import segmenter
-from oapseg.train.data import view_batches
+from oapseg.train.data import ToViews, batches
 from oapseg.train.distributed import place
 from oapseg.train.segmenter import SegmenterTraining, to_unit
 
@@ -77,7 +77,14 @@ def pretraining(params: Params, shards: str, encoder_folder: Path | None) -> Seg
         settings,
         Segmenter(encoder, params.model),
         OAP(**params.pool.oap),
-        view_batches([(manifest, 1.0)], settings, placement, seed=params.seed),
+        batches(
+            [(manifest, 1.0)],
+            ToViews(settings, params.seed),
+            settings,
+            placement,
+            seed=params.seed,
+            section="pretrain",
+        ),
         manifest.num_samples / settings.batch,
         placement,
         seed=params.seed,

@@ -15,8 +15,9 @@ from oapseg.params import ACGParams, Params, recipe
 from oapseg.pool.concept_generator import ConceptGenerator, Size, save_generator
 from oapseg.pool.modularity import assignment, modularity_loss
 from oapseg.shards.manifest import FILE_NAME, Manifest
-from oapseg.shards.read import Photos, Sample, loader
-from oapseg.shards.stream import Stream, Ticket
+from oapseg.shards.read import Sample
+from oapseg.shards.stream import Ticket
+from oapseg.train.data import batches
 from oapseg.train.distributed import Placement, place
 from oapseg.train.loop import Run, fit
 from oapseg.train.run import WITHOUT_EFFECT, fingerprint_of
@@ -89,7 +90,11 @@ def train_concepts(params: Params, manifest: Manifest, encoder_folder: Path, out
     if encoder.channels % settings.heads:
         raise ValueError(f"acg.heads: {settings.heads} must divide the encoder's {encoder.channels} channels")
     task = ConceptTraining(
-        settings, encoder, photo_batches(manifest, settings, placement, seed=params.seed), placement, seed=params.seed
+        settings,
+        encoder,
+        batches([(manifest, 1.0)], image_of, settings, placement, seed=params.seed, section="acg"),
+        placement,
+        seed=params.seed,
     )
     fingerprint = fingerprint_of([settings], [params.seed], [manifest], [encoder_folder / "model.safetensors"])
     params_yaml = recipe(params, "acg", without=WITHOUT_EFFECT)
@@ -98,30 +103,6 @@ def train_concepts(params: Params, manifest: Manifest, encoder_folder: Path, out
         task.generator.load_state_dict(final.model)
         save_generator(task.generator, out / WEIGHTS)
     return out / WEIGHTS
-
-
-def photo_batches(
-    manifest: Manifest, params: ACGParams, placement: Placement, *, seed: int
-) -> Callable[[int], Iterator[list[Photo]]]:
-    """This rank's batches of whole photos from a given step on, for ever."""
-    if params.batch % placement.world:
-        raise ValueError(f"acg.batch: {params.batch} must be a multiple of the {placement.world} ranks")
-
-    def batches_from(step: int) -> Iterator[list[Photo]]:
-        stream = Stream(
-            [manifest.shard_sizes],
-            [1.0],
-            seed=seed,
-            rank=placement.rank,
-            world=placement.world,
-            shuffle=True,
-            group=params.shuffle_shards,
-        )
-        stream.restore({"draw": step * params.batch})
-        share = params.batch // placement.world
-        return loader([Photos(manifest)], stream, image_of, batch=share, workers=params.workers)
-
-    return batches_from
 
 
 def image_of(sample: Sample, _ticket: Ticket) -> Photo:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -12,6 +13,8 @@ from oapseg.shards.stream import Stream, Ticket
 from oapseg.shards.views import Views, draw_views
 from oapseg.train.distributed import Placement
 from oapseg.train.seeds import mix_seeds
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,36 @@ class ToViews:
         )
 
 
-def view_batches(
-    mix: list[tuple[Manifest, float]], params: PretrainParams, placement: Placement, *, seed: int
-) -> Callable[[int], Iterator[list[Views]]]:
-    """This rank's batches from a given step on: one list of views a step, for ever."""
-    if params.batch % placement.world:
-        raise ValueError(f"pretrain.batch: {params.batch} must be a multiple of the {placement.world} ranks")
+@runtime_checkable
+class Reading(Protocol):
+    """What a training's section says of how it reads photos."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def shuffle_shards(self) -> int: ...
+    @property
+    def workers(self) -> int: ...
+
+
+def batches(
+    mix: list[tuple[Manifest, float]],
+    transform: Callable[[Sample, Ticket], Item],
+    reading: Reading,
+    placement: Placement,
+    *,
+    seed: int,
+    section: str,
+) -> Callable[[int], Iterator[list[Item]]]:
+    """This rank's batches from a given step on, for ever.
+
+    Errors: `ValueError` where the batch of the `section` cannot be shared among the ranks.
+    """
+    if reading.batch % placement.world:
+        raise ValueError(f"{section}.batch: {reading.batch} must be a multiple of the {placement.world} ranks")
     photos = [Photos(manifest) for manifest, _ in mix]
 
-    def batches_from(step: int) -> Iterator[list[Views]]:
+    def batches_from(step: int) -> Iterator[list[Item]]:
         stream = Stream(
             [manifest.shard_sizes for manifest, _ in mix],
             [weight for _, weight in mix],
@@ -48,10 +72,9 @@ def view_batches(
             rank=placement.rank,
             world=placement.world,
             shuffle=True,
-            group=params.shuffle_shards,
+            group=reading.shuffle_shards,
         )
-        stream.restore({"draw": step * params.batch})
-        share = params.batch // placement.world
-        return iter(loader(photos, stream, ToViews(params, seed), batch=share, workers=params.workers))
+        stream.restore({"draw": step * reading.batch})
+        return loader(photos, stream, transform, batch=reading.batch // placement.world, workers=reading.workers)
 
     return batches_from

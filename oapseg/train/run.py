@@ -17,7 +17,7 @@ from oapseg.params import Params, PretrainParams, Section, recipe
 from oapseg.pool.oap import OAP
 from oapseg.shards.manifest import FILE_NAME, Manifest
 from oapseg.shards.read import Photos
-from oapseg.train.data import view_batches
+from oapseg.train.data import ToViews, batches
 from oapseg.train.distributed import Placement, place
 from oapseg.train.encoder import EncoderTraining, hold_photos
 from oapseg.train.loop import Run, fit
@@ -114,7 +114,7 @@ def _segmenter_task(
         settings,
         Segmenter(encoder, params.model),
         OAP(**params.pool.oap),
-        view_batches(mix, settings, placement, seed=params.seed),
+        batches(mix, ToViews(settings, params.seed), settings, placement, seed=params.seed, section="pretrain"),
         sum(manifest.num_samples for manifest, _ in mix) / settings.batch,
         placement,
         seed=params.seed,
