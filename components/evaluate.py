@@ -54,7 +54,7 @@ def score(val: Scored, fit: Scored, params: Params, out: Path) -> None:
         groups[name] = score_maker(
             maker, seen, seen_fit, fit.benchmark.split, val.benchmark, params.evaluate, params.evaluate.bootstrap_seed
         )
-        add_concepts(groups[name], name, maker, val, fit, params.evaluate, params.seed)
+        add_concepts(groups[name], name, maker, val, fit, (seen, seen_fit), params.evaluate, params.seed)
         details[name] = details_of(seen, seen_fit, ids, val.benchmark, params.evaluate)
     scores = as_scores(groups)
     storage.write_text(out / DETAILS, details_text(details, val.benchmark, params.evaluate, params.seed))

@@ -10,7 +10,6 @@ by its encoder; and background is a class as any other, where ACSeg names it bef
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,19 +19,17 @@ from oapseg import storage
 from oapseg.evaluate import semantic
 from oapseg.evaluate.counts import VOID
 from oapseg.evaluate.intervals import Measured, resample_photos
-from oapseg.evaluate.look import look
-from oapseg.evaluate.predict import REGION
+from oapseg.evaluate.look import Seen
 from oapseg.evaluate.predictions import Maker, Predictions
 from oapseg.evaluate.runs import Scored
 from oapseg.evaluate.scores import Group, said_of
-from oapseg.evaluate.semantic import Confusion
+from oapseg.evaluate.semantic import Confusion, renamed
 from oapseg.evaluate.text import name_by_text
+from oapseg.match.features import Features
 from oapseg.match.kmeans import fit_centres, nearest_centre
 from oapseg.params import EvaluateParams
 
 KMEANS, NEIGHBOURS, TEXT = "concepts_kmeans_", "concepts_knn{}_", "concepts_text_"  # before the names of the scores
-KIND = "semantic"  # of the masks that make up a generator's map
-LEAST_NORM = 1e-12
 AT_ONCE = 2**24  # similarities in memory
 
 
@@ -41,58 +38,54 @@ class Concepts(NamedTuple):
 
     photos: list[Confusion]  # its `clusters` are the regions' numbers
     place: Int[np.ndarray, " S"]  # among all masks of their maker
-    features: Float[np.ndarray, "S C"] | None  # unit length; none where their maker names clusters itself
+    features: Features | None  # unit length; none where their maker names clusters itself
 
 
-def find_concepts(name: str, scored: Scored, params: EvaluateParams) -> Concepts:
-    """The regions of one maker's maps."""
-    predictions = Predictions(storage.join(scored.predictions, name))
-    parts = predictions.features()
-    counts = [len(part) for part in parts] if parts is not None else part_sizes(predictions)
-    predictions.clusters = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
-    benchmark = replace(scored.benchmark, tasks=("semantic",))
-    kind = REGION if parts is None else KIND
-    photos = look(scored.manifest, predictions, benchmark, params, kind).confusions
-    seen = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(photo.clusters for photo in photos)]))
+def find_concepts(regions: list[Confusion], features: Features | None) -> Concepts:
+    """The regions of one maker's maps, whose clusters are places among its masks, which have these features."""
+    seen = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(photo.clusters for photo in regions)]))
     seen = seen[seen != VOID]
-    places = np.searchsorted(seen, np.arange(sum(counts)))
-    features = None
-    if parts is not None:
-        features = np.concatenate(parts)[seen]
-        features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), LEAST_NORM)
-    return Concepts([_renamed(photo, places) for photo in photos], seen, features)
-
-
-def part_sizes(predictions: Predictions) -> list[int]:
-    """The number of masks in each part."""
-    return [sum(map(len, predictions.part(number).values())) for number in range(len(predictions.parts))]
+    numbers = {place: number for number, place in enumerate(seen.tolist())}
+    return Concepts(
+        [renamed(photo, numbers) for photo in regions],
+        seen,
+        None if features is None else features.only(seen).unit(),
+    )
 
 
 def add_concepts(
-    group: Group, name: str, maker: Maker, val: Scored, fit: Scored, params: EvaluateParams, seed: int
+    group: Group,
+    name: str,
+    maker: Maker,
+    val: Scored,
+    fit: Scored,
+    seen: tuple[Seen, Seen],
+    params: EvaluateParams,
+    seed: int,
 ) -> None:
-    """Scores of a maker's regions to its others, where the photos have semantic labels."""
-    made = Predictions(storage.join(val.predictions, name))
-    if "semantic" not in val.benchmark.tasks or (made.features() is None and params.text.weights is None):
+    """Scores of a maker's regions to its others, where the photos have semantic labels; `seen` of `val` and `fit`."""
+    made, fitted = (Predictions(storage.join(each.predictions, name)) for each in (val, fit))
+    features = made.features()
+    if "semantic" not in val.benchmark.tasks or (features is None and params.text.weights is None):
         return
-    found = find_concepts(name, val, params)
-    known = found if fit is val or found.features is None else find_concepts(name, fit, params)
+    found = find_concepts(seen[0].regions, features)
+    known = found if fit is val or features is None else find_concepts(seen[1].regions, fitted.features())
     classes = val.benchmark.classes.order()
     resamples = resample_photos(len(found.photos), params.bootstrap, params.bootstrap_seed)
     rule = semantic.protocol(val.benchmark.short_side_px, val.benchmark.crop_px)
     said = said_of(maker, val.benchmark) | {"images": len(found.photos), "score_rule": maker.region_rule}
-    fitted = said | {"fit_on": fit.benchmark.split}
+    about_fit = said | {"fit_on": fit.benchmark.split}
     if params.concept_runs and known.features is not None and len(known.features):
         measured, deviations = score_kmeans(found, known, classes, resamples, params.concept_runs, seed)
         text = f"k-means of the regions' features into {len(classes)} clusters, {params.concept_runs} runs; {rule}"
-        more = fitted | {"protocol": text, "mapping": "hungarian", "runs": params.concept_runs}
+        more = about_fit | {"protocol": text, "mapping": "hungarian", "runs": params.concept_runs}
         for each, value in measured.items():
             group.add(KMEANS, {each: value}, more | {"deviation": round(100 * deviations[each], 3)})
     if fit is not val and known.features is not None:
         for count in params.concept_neighbours:
             text = f"class of most of the {count} nearest regions (cosine) of the photos fitted on; {rule}"
             measured = score_neighbours(found, known, classes, resamples, count)
-            more = fitted | {"protocol": text, "mapping": f"{count} nearest neighbours"}
+            more = about_fit | {"protocol": text, "mapping": f"{count} nearest neighbours"}
             group.add(NEIGHBOURS.format(count), measured, more)
     if params.text.weights is not None:
         named, how = name_by_text(
@@ -109,12 +102,13 @@ def score_kmeans(
     """Scores of k-means and the Hungarian assignment, both on `fit`: means over runs, and their deviations (n - 1)."""
     if fit.features is None:
         raise ValueError("regions without features have no clusters")
+    centres = [fit_centres(fit.features, len(classes), seed + run) for run in range(runs)]
+    fitted = _clustered(fit, centres)
+    named = fitted if found is fit else _clustered(found, centres)
     each = []
-    for run in range(runs):
-        centres = fit_centres(fit.features, len(classes), seed + run)
-        fitted, named = (_clustered(concepts, centres) for concepts in (fit, found))
-        mapping = semantic.fit_mapping(fitted, classes, "hungarian")
-        each.append(semantic.score_semantic(semantic.class_pixels(named, mapping, classes), resamples))
+    for of_fit, of_found in zip(fitted, named, strict=True):
+        mapping = semantic.fit_mapping(of_fit, classes, "hungarian")
+        each.append(semantic.score_semantic(semantic.class_pixels(of_found, mapping, classes), resamples))
     means, deviations = {}, {}
     for name in each[0]:
         values = [scores[name].value for scores in each]
@@ -146,39 +140,46 @@ def region_classes(concepts: Concepts, classes: Sequence[int]) -> Int[np.ndarray
 
 
 def named_by_neighbours(
-    features: Float[np.ndarray, "S C"], known: Float[np.ndarray, "T C"], classes: Int[np.ndarray, " T"], count: int
+    features: Features, known: Features, classes: Int[np.ndarray, " T"], count: int
 ) -> Int[np.ndarray, " S"]:
     """The class that most of the `count` nearest known features have, by cosine; of equals, that of the nearer one.
 
     Known features of class `VOID` have no say. Features have unit length.
     """
-    known, classes = known[classes != VOID], classes[classes != VOID]
-    named = np.full(len(features), VOID, dtype=np.int64)
+    known, classes = known.only(np.flatnonzero(classes != VOID)), classes[classes != VOID]
     if len(known) == 0:
-        return named
+        return np.full(len(features), VOID, dtype=np.int64)
     order = np.unique(classes)
     columns, count = np.searchsorted(order, classes), min(count, len(known))
-    for rows in np.array_split(np.arange(len(features)), 1 + len(features) * len(known) // AT_ONCE):
-        near = _nearest(features[rows] @ known.T, count)
-        votes = np.zeros((len(rows), len(order)))
+    named = [np.zeros(0, dtype=np.int64)]
+    for part in features.parts():
+        votes = np.zeros((len(part), len(order)))
+        near = _nearest(part, known, count)
         for rank in range(count):  # a nearer one counts a little more, together less than one vote
-            votes[np.arange(len(rows)), columns[near[:, rank]]] += 1 + 2.0 ** -(rank + 1)
-        named[rows] = order[votes.argmax(1)]
-    return named
+            votes[np.arange(len(part)), columns[near[:, rank]]] += 1 + 2.0 ** -(rank + 1)
+        named.append(order[votes.argmax(1)])
+    return np.concatenate(named)
 
 
-def _clustered(concepts: Concepts, centres: Float[np.ndarray, "K C"]) -> list[Confusion]:
-    features = np.zeros((0, centres.shape[1])) if concepts.features is None else concepts.features
-    names = nearest_centre(features, centres)
-    return [_renamed(photo, names) for photo in concepts.photos]
+def _clustered(concepts: Concepts, centres: Sequence[Float[np.ndarray, "K C"]]) -> list[list[Confusion]]:
+    """The photos with clusters for regions, for each set of centres; features are read once."""
+    parts = [] if concepts.features is None else concepts.features.parts()
+    names = [[nearest_centre(part, each) for each in centres] for part in parts]
+    named = [dict(enumerate(np.concatenate(of_run).tolist())) for of_run in zip(*names, strict=True)]
+    return [[renamed(photo, each) for photo in concepts.photos] for each in named]
 
 
-def _nearest(similarity: Float[np.ndarray, "S T"], count: int) -> Int[np.ndarray, "S count"]:
-    """The places of the largest of each row, the largest first, of equals the first."""
-    some = np.sort(np.argpartition(-similarity, count - 1, axis=1)[:, :count], axis=1)
-    order = np.argsort(-np.take_along_axis(similarity, some, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, axis=1)
-
-
-def _renamed(photo: Confusion, names: Int[np.ndarray, " S"]) -> Confusion:
-    return photo._replace(clusters=np.append(names, VOID)[photo.clusters])  # the last is where `VOID` points
+def _nearest(features: Float[np.ndarray, "S C"], known: Features, count: int) -> Int[np.ndarray, "S count"]:
+    """The places of the most similar known features, the most similar first, of equals the first."""
+    similar = np.full((len(features), count), -np.inf)
+    places = np.zeros((len(features), count), dtype=np.int64)
+    first = 0
+    for part in known.parts():
+        for others in np.array_split(part, 1 + len(features) * len(part) // AT_ONCE):
+            both = np.concatenate([similar, features @ others.T], axis=1)
+            new = np.broadcast_to(np.arange(first, first + len(others)), (len(features), len(others)))
+            at = np.concatenate([places, new], axis=1)
+            best = np.argsort(-both, axis=1, kind="stable")[:, :count]
+            similar, places = (np.take_along_axis(each, best, axis=1) for each in (both, at))
+            first += len(others)
+    return places

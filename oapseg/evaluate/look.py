@@ -11,7 +11,7 @@ from oapseg.evaluate.panoptic import Shared, shared_segments
 from oapseg.evaluate.predict import REGION
 from oapseg.evaluate.predictions import Predictions
 from oapseg.evaluate.saliency import PhotoSaliency, photo_saliency
-from oapseg.evaluate.semantic import Confusion, confusion, predicted_clusters, resized_crop, true_classes
+from oapseg.evaluate.semantic import Confusion, confusion, predicted_clusters, renamed, resized_crop, true_classes
 from oapseg.params import EvaluateParams
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.sources import TASK_LABELS
@@ -22,6 +22,7 @@ class Seen(NamedTuple):
 
     overlaps: Overlaps  # instances
     confusions: list[Confusion]  # semantic
+    regions: list[Confusion]  # the same, with the place of a mask among all its maker's for its cluster
     shared: list[Shared]  # panoptic
     saliency: list[PhotoSaliency]
 
@@ -43,20 +44,23 @@ def look(
             f"{len(manifest.shards)}; run the step predict again"
         )
     confusions: list[Confusion] = []
+    regions: list[Confusion] = []
     shared: list[Shared] = []
     saliency: list[PhotoSaliency] = []
 
     def photos() -> Iterator[Photo]:
-        for labels, results in _pairs(manifest, predictions):
+        for labels, results, first in _pairs(manifest, predictions):
             size = (labels["height"], labels["width"])
             tasks = {task for task in benchmark.tasks if TASK_LABELS[task] & labels.keys()}
             if "semantic" in tasks:
                 maps = (
                     true_classes(labels, benchmark.classes.class_of),
-                    predicted_clusters(results, size, region_kind),
+                    predicted_clusters(results, size, region_kind, key="place"),
                 )
-                truth, clusters = (resized_crop(each, benchmark.short_side_px, benchmark.crop_px) for each in maps)
-                confusions.append(confusion(truth, clusters))
+                truth, masks = (resized_crop(each, benchmark.short_side_px, benchmark.crop_px) for each in maps)
+                counts = confusion(truth, masks)
+                confusions.append(renamed(counts, {each["place"]: each["category_id"] for each in results}))
+                regions.append(renamed(counts, {each["place"]: each["place"] + first for each in results}))
             if "panoptic" in tasks:
                 merged = merge(
                     results,
@@ -80,11 +84,13 @@ def look(
             if "instance" in tasks:
                 yield Photo(labels | {"id": labels["image_id"]}, labels["instances"], results)
 
-    return Seen(find_overlaps(photos(), least_iou=params.vote_iou), confusions, shared, saliency)
+    return Seen(find_overlaps(photos(), least_iou=params.vote_iou), confusions, regions, shared, saliency)
 
 
-def _pairs(manifest: Manifest, predictions: Predictions) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def _pairs(manifest: Manifest, predictions: Predictions) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]], int]]:
+    """The labels and results of each photo, and how many masks came in the parts before."""
     names: dict[int, str] = {}
+    first = 0
     for number in range(len(manifest.shards)):
         found = predictions.part(number)
         for labels in shard_labels(manifest, number):
@@ -93,4 +99,5 @@ def _pairs(manifest: Manifest, predictions: Predictions) -> Iterator[tuple[dict[
                 both = f"{names[image_id]} and {name}"
                 raise ValueError(f"{manifest.location}: {both} are both image {image_id}; score the two sources apart")
             names[image_id] = name
-            yield labels, found.get(image_id, [])
+            yield labels, found.get(image_id, []), first
+        first += sum(map(len, found.values()))

@@ -79,7 +79,8 @@ def compare(a: Side, b: Side) -> Comparison:
                 draws.bootstrap_seed,
             )
         )
-        add_concepts(groups[-1], side.maker, run.makers[side.maker], run.val, run.fit, draws, run.seed)
+        maker = run.makers[side.maker]
+        add_concepts(groups[-1], side.maker, maker, run.val, run.fit, (seen, fit), draws, run.seed)
         _check_scored(side, groups[-1])
         outcomes.append(photo_scores(seen, fit, ids, run.val.benchmark, run.params))
     first, second = (group.measured for group in groups)

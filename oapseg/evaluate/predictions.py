@@ -22,6 +22,7 @@ from safetensors.numpy import load, save
 from torch import Tensor
 
 from oapseg import storage
+from oapseg.match.features import Features
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.read import Photos, Sample
 
@@ -174,8 +175,9 @@ class Predictions:
             raise ValueError(f"{folder}: {len(missing)} of {len(self.parts)} parts missing; run the step predict again")
 
     def part(self, number: int) -> dict[int, list[dict[str, Any]]]:
-        """The results of one shard's photos, by image id."""
-        results = storage.read_json(storage.join(self.folder, self.parts[number]))
+        """The results of one shard's photos, by image id; `place` is the number of a mask in its part."""
+        read = storage.read_json(storage.join(self.folder, self.parts[number]))
+        results = [result | {"place": place} for place, result in enumerate(read)]
         if self.clusters is not None:
             named = zip(results, self.clusters[number].tolist(), strict=True)
             results = [result | {"category_id": cluster} for result, cluster in named]
@@ -184,12 +186,15 @@ class Predictions:
             found.setdefault(result["image_id"], []).append(result)
         return found
 
-    def features(self) -> list[Float[np.ndarray, "S C"]] | None:
-        """The features of each part's masks; none where masks have clusters of their own."""
+    def features(self) -> Features | None:
+        """The features of all masks in the order of the parts; none where masks have clusters of their own."""
         files = [storage.join(self.folder, _features(part)) for part in self.parts]
         if not all(map(storage.exists, files)):
             return None
-        return [load(storage.read_bytes(file))["features"].astype(np.float32) for file in files]
+        return Features(
+            [_num_features(file) for file in files],
+            lambda number: load(storage.read_bytes(files[number]))["features"].astype(np.float32),
+        )
 
 
 def write_results(path: str | Path, results: Iterable[dict[str, Any]]) -> None:
@@ -200,6 +205,12 @@ def write_results(path: str | Path, results: Iterable[dict[str, Any]]) -> None:
             file.write(f"{separator}{json.dumps(result, allow_nan=False)}".encode())
             separator = ",\n"
         file.write(b"[]\n" if separator == "[\n" else b"\n]\n")
+
+
+def _num_features(file: str) -> int:
+    """Said by the head of the file: eight bytes of its length, little-endian, then JSON."""
+    length = int.from_bytes(storage.read_bytes(file, 0, 8), "little")
+    return int(json.loads(storage.read_bytes(file, 8, length))["features"]["shape"][0])
 
 
 def _index(manifest: Manifest, fingerprint: str) -> dict[str, Any]:

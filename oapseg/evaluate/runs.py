@@ -8,8 +8,6 @@ named apart, the shards that were scored, `shards/val` or `shards`.
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
 from oapseg import storage
 from oapseg.evaluate.benchmark import Benchmark, on_other_photos
 from oapseg.evaluate.look import Seen, look
@@ -96,9 +94,10 @@ def clustered(
     made, fitted = (Predictions(storage.join(each.predictions, name)) for each in (val, fit))
     if (features := fitted.features()) is None:
         return made, fitted, REGION
-    centres = fit_centres(np.concatenate(features), params.feature_clusters, seed)
+    centres = fit_centres(features, params.feature_clusters, seed)
     for each in (made, fitted):
-        each.clusters = [nearest_centre(part, centres) for part in each.features() or []]
+        if (features := each.features()) is not None:
+            each.clusters = [nearest_centre(part, centres) for part in features.parts()]
     return made, fitted, "semantic"
 
 

@@ -51,11 +51,11 @@ def true_classes(
 
 
 def predicted_clusters(
-    results: Sequence[dict[str, Any]], size: tuple[int, int], kind: str = "region"
+    results: Sequence[dict[str, Any]], size: tuple[int, int], kind: str = "region", *, key: str = "category_id"
 ) -> Int[np.ndarray, "H W"]:
-    """The cluster at each pixel by the masks of one kind among a photo's results, best score first."""
+    """The cluster (or another number) at each pixel by the masks of one kind of a photo's results, best score first."""
     masks = sorted((each for each in results if each.get("kind") == kind), key=lambda each: -each["score"])
-    return label_map(masks, size, [mask["category_id"] for mask in masks])
+    return label_map(masks, size, [mask[key] for mask in masks])
 
 
 def resized_crop(
@@ -88,6 +88,15 @@ def confusion(truth: Int[np.ndarray, "H W"], predicted: Int[np.ndarray, "H W"]) 
     counts = np.bincount(np.where(known, clusters - least + 1, 0) * width + classes)
     pairs = np.flatnonzero(counts)
     return Confusion(np.where(pairs < width, VOID, pairs // width - 1 + least), pairs % width, counts[pairs])
+
+
+def renamed(photo: Confusion, names: Mapping[int, int]) -> Confusion:
+    """The counts of a photo whose clusters have other numbers, several perhaps the same; `VOID` stays."""
+    named = np.array([names[each] if each != VOID else VOID for each in photo.clusters.tolist()], dtype=np.int64)
+    pairs, place = np.unique(np.stack([named, photo.classes]), axis=1, return_inverse=True)
+    pixels = np.zeros(pairs.shape[1], dtype=np.int64)
+    np.add.at(pixels, place, photo.pixels)
+    return Confusion(pairs[0], pairs[1], pixels)
 
 
 def fit_mapping(photos: Sequence[Confusion], classes: Sequence[int], rule: str) -> dict[int, int]:

@@ -4,19 +4,22 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster.vq import kmeans2
 
+from oapseg.match.features import Features
+
 MAX_FITTED = 50_000  # features that the centres come from; more are a seeded choice
 ROUNDS = 20
 
 
-def fit_centres(features: Float[np.ndarray, "S C"], num_clusters: int, seed: int) -> Float[np.ndarray, "K C"]:
+def fit_centres(features: Features, num_clusters: int, seed: int) -> Float[np.ndarray, "K C"]:
     """Centres by k-means with k-means++; fewer than `num_clusters` where there are fewer features."""
     rng = np.random.default_rng(seed)
     if len(features) > MAX_FITTED:
-        features = features[np.sort(rng.choice(len(features), MAX_FITTED, replace=False))]
-    distinct = np.unique(features, axis=0)
+        features = features.only(np.sort(rng.choice(len(features), MAX_FITTED, replace=False)))
+    fitted = features.together()
+    distinct = np.unique(fitted, axis=0)
     if len(distinct) <= num_clusters:
         return distinct
-    centres, _ = kmeans2(features.astype(np.float64), num_clusters, iter=ROUNDS, minit="++", seed=rng)
+    centres, _ = kmeans2(fitted.astype(np.float64), num_clusters, iter=ROUNDS, minit="++", seed=rng)
     return centres[np.isfinite(centres).all(1)]
 
 

@@ -21,11 +21,12 @@ from oapseg.evaluate.concepts import (
 )
 from oapseg.evaluate.counts import VOID
 from oapseg.evaluate.predictions import Maker, PhotoResults, write_predictions
-from oapseg.evaluate.runs import Scored
+from oapseg.evaluate.runs import Scored, seen_of
 from oapseg.evaluate.scores import Group
 from oapseg.evaluate.semantic import Confusion
 from oapseg.evaluate.text import TextClassifier, readable
 from oapseg.masks import mask_to_rle, rle_to_mask
+from oapseg.match.features import Features
 from oapseg.params import EvaluateParams, SampleParams, SetParams, Source, default_params_path, load_params
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.read import Sample
@@ -46,7 +47,12 @@ def concepts(seed: int, noise: float = 0.0) -> Concepts:
         classes = rng.permutation(CLASSES)
         photos.append(Confusion(np.arange(3) + 3 * photo, classes, rng.integers(10, 99, 3)))
         features += [np.eye(3)[CLASSES.index(each)] + noise * rng.normal(size=3) for each in classes]
-    return Concepts(photos, np.arange(12), np.array(features) / np.linalg.norm(features, axis=1, keepdims=True))
+    return Concepts(photos, np.arange(12), in_parts(np.array(features)).unit())
+
+
+def in_parts(features: np.ndarray) -> Features:
+    parts = np.array_split(features, 3)
+    return Features([len(part) for part in parts], parts.__getitem__)
 
 
 def test_features_that_tell_the_classes_score_all_by_either_way() -> None:
@@ -74,10 +80,12 @@ def test_neighbours_equal_scikit_learns_on_random_cases() -> None:
         features, known = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (features, known))
         classes = rng.integers(0, 4, 40)
         nearest = KNeighborsClassifier(1, metric="cosine", algorithm="brute").fit(known, classes)
-        assert np.array_equal(named_by_neighbours(features, known, classes, 1), nearest.predict(features))
+        assert np.array_equal(
+            named_by_neighbours(in_parts(features), in_parts(known), classes, 1), nearest.predict(features)
+        )
         votes = KNeighborsClassifier(5, metric="cosine", algorithm="brute").fit(known, classes).kneighbors(features)[1]
         counts = np.stack([(classes[votes] == each).sum(1) for each in range(4)], axis=1)
-        ours = named_by_neighbours(features, known, classes, 5)
+        ours = named_by_neighbours(in_parts(features), in_parts(known), classes, 5)
         clear = np.sort(counts, axis=1)[:, -1] > np.sort(counts, axis=1)[:, -2]
         assert np.array_equal(ours[clear], counts.argmax(1)[clear])
         assert (counts[np.arange(30), ours] == counts.max(1)).all()
@@ -86,15 +94,18 @@ def test_neighbours_equal_scikit_learns_on_random_cases() -> None:
 def test_of_classes_with_equal_votes_the_nearer_one_wins() -> None:
     known = np.array([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
     known /= np.linalg.norm(known, axis=1, keepdims=True)
-    assert named_by_neighbours(known[:1], known, np.array([3, 1, 1, 3]), 4).tolist() == [3]
-    assert named_by_neighbours(known[:1], known, np.array([3, 1, 1, 3]), 3).tolist() == [1]
+    assert named_by_neighbours(in_parts(known[:1]), in_parts(known), np.array([3, 1, 1, 3]), 4).tolist() == [3]
+    assert named_by_neighbours(in_parts(known[:1]), in_parts(known), np.array([3, 1, 1, 3]), 3).tolist() == [1]
 
 
 def test_a_known_region_has_the_class_it_covers_most_and_none_without_labels() -> None:
     photos = [Confusion(np.array([0, 0, 1, VOID]), np.array([2, 9, 77, 5]), np.array([5, 6, 9, 9]))]
-    some = Concepts(photos, np.arange(2), np.eye(2))
+    some = Concepts(photos, np.arange(2), in_parts(np.eye(2)))
     assert region_classes(some, CLASSES).tolist() == [9, VOID]
-    assert named_by_neighbours(np.eye(2), np.eye(2), region_classes(some, CLASSES), 1).tolist() == [9, 9]
+    assert named_by_neighbours(in_parts(np.eye(2)), in_parts(np.eye(2)), region_classes(some, CLASSES), 1).tolist() == [
+        9,
+        9,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +158,7 @@ def test_scores_come_with_all_that_makes_them_comparable(
     scored: Callable[[bool], Scored], params: EvaluateParams
 ) -> None:
     val, group = scored(True), Group({}, {})
-    add_concepts(group, "made", OWN, val, val, params, seed=0)
+    add_concepts(group, "made", OWN, val, val, seen_of("made", val, val, params, 0), params, seed=0)
     assert set(group.measured) == {f"concepts_kmeans_{name}" for name in ("accuracy", "mean_accuracy", "mIoU")}
     assert group.measured["concepts_kmeans_mIoU"].value == pytest.approx(1.0)
     said = group.said["concepts_kmeans_mIoU"]
@@ -166,14 +177,14 @@ def test_neighbours_are_those_of_other_photos_than_the_scored_ones(
 ) -> None:
     val = scored(True)
     fit, group = val._replace(), Group({}, {})
-    add_concepts(group, "made", OWN, val, fit, params, seed=0)
+    add_concepts(group, "made", OWN, val, fit, seen_of("made", val, fit, params, 0), params, seed=0)
     assert group.measured["concepts_knn1_mIoU"].value == pytest.approx(1.0)
     assert group.said["concepts_knn1_mIoU"]["mapping"] == "1 nearest neighbours"
 
 
 def test_masks_without_features_have_no_concepts(scored: Callable[[bool], Scored], params: EvaluateParams) -> None:
     val, group = scored(False), Group({}, {})
-    add_concepts(group, "made", OWN, val, val, params, seed=0)
+    add_concepts(group, "made", OWN, val, val, seen_of("made", val, val, params, 0), params, seed=0)
     assert group.measured == {}
 
 
@@ -204,7 +215,7 @@ def test_regions_are_named_by_a_clip(
     of_text = params.model_copy(update={"text": params.text.model_copy(update=clip)})
     for with_features in (True, False):
         val, group = scored(with_features), Group({}, {})
-        add_concepts(group, "made", OWN, val, val, of_text, seed=0)
+        add_concepts(group, "made", OWN, val, val, seen_of("made", val, val, of_text, 0), of_text, seed=0)
         said = group.said["concepts_text_mIoU"]
         assert 0 <= group.measured["concepts_text_mIoU"].value < 1
         assert "CLIP tiny" in said["protocol"]
