@@ -1,7 +1,9 @@
 """One look at each photo of a set: its labels beside what one maker predicted, reduced to what every score needs."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from oapseg.evaluate.benchmark import Benchmark
 from oapseg.evaluate.ground_truth import shard_labels
@@ -15,6 +17,8 @@ from oapseg.evaluate.semantic import Confusion, confusion, predicted_clusters, r
 from oapseg.params import EvaluateParams
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.sources import TASK_LABELS
+
+PLACE: Final = "place"  # of a mask among all its maker's
 
 
 class Seen(NamedTuple):
@@ -51,16 +55,17 @@ def look(
     def photos() -> Iterator[Photo]:
         for labels, results, first in _pairs(manifest, predictions):
             size = (labels["height"], labels["width"])
+            results = [each | {PLACE: place} for place, each in enumerate(results, first)]
             tasks = {task for task in benchmark.tasks if TASK_LABELS[task] & labels.keys()}
             if "semantic" in tasks:
                 maps = (
                     true_classes(labels, benchmark.classes.class_of),
-                    predicted_clusters(results, size, region_kind, key="place"),
+                    predicted_clusters(results, size, region_kind, key=PLACE),
                 )
                 truth, masks = (resized_crop(each, benchmark.short_side_px, benchmark.crop_px) for each in maps)
                 counts = confusion(truth, masks)
-                confusions.append(renamed(counts, {each["place"]: each["category_id"] for each in results}))
-                regions.append(renamed(counts, {each["place"]: each["place"] + first for each in results}))
+                regions.append(counts)
+                confusions.append(renamed(counts, {each[PLACE]: each["category_id"] for each in results}))
             if "panoptic" in tasks:
                 merged = merge(
                     results,
@@ -88,16 +93,18 @@ def look(
 
 
 def _pairs(manifest: Manifest, predictions: Predictions) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]], int]]:
-    """The labels and results of each photo, and how many masks came in the parts before."""
+    """The labels and results of each photo, and the place of its first mask."""
     names: dict[int, str] = {}
     first = 0
     for number in range(len(manifest.shards)):
         found = predictions.part(number)
+        counts = [len(results) for results in found.values()]
+        places = dict(zip(found, np.cumsum([first, *counts]).tolist(), strict=False))
         for labels in shard_labels(manifest, number):
             image_id, name = labels["image_id"], labels["name"]
             if image_id in names:
                 both = f"{names[image_id]} and {name}"
                 raise ValueError(f"{manifest.location}: {both} are both image {image_id}; score the two sources apart")
             names[image_id] = name
-            yield labels, found.get(image_id, []), first
-        first += sum(map(len, found.values()))
+            yield labels, found.get(image_id, []), places.get(image_id, 0)
+        first += sum(counts)

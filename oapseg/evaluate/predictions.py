@@ -175,9 +175,8 @@ class Predictions:
             raise ValueError(f"{folder}: {len(missing)} of {len(self.parts)} parts missing; run the step predict again")
 
     def part(self, number: int) -> dict[int, list[dict[str, Any]]]:
-        """The results of one shard's photos, by image id; `place` is the number of a mask in its part."""
-        read = storage.read_json(storage.join(self.folder, self.parts[number]))
-        results = [result | {"place": place} for place, result in enumerate(read)]
+        """The results of one shard's photos, by image id; those of a photo are together in the file."""
+        results = storage.read_json(storage.join(self.folder, self.parts[number]))
         if self.clusters is not None:
             named = zip(results, self.clusters[number].tolist(), strict=True)
             results = [result | {"category_id": cluster} for result, cluster in named]
