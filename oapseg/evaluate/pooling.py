@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 from jaxtyping import UInt8
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from oapseg import storage
@@ -31,6 +30,7 @@ from oapseg.evaluate.probe import Probed, probe, warm_up
 from oapseg.masks import INSTANCE, SEMANTIC, Masks
 from oapseg.params import Params, PredictParams
 from oapseg.pool.generator import Generator
+from oapseg.progress import Progress
 from oapseg.refine.crf import DenseCRF
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.parts import Part
@@ -256,7 +256,6 @@ def _progress() -> Progress:
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
         speed_estimate_period=600,  # seconds: a batch of a slow generator takes minutes
     )
 

@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from rich.console import Console
-from rich.progress import Progress
 from safetensors.numpy import load, save
 from torch import Tensor
 
 from oapseg import storage
 from oapseg.match.features import Features
+from oapseg.progress import Progress
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.read import Photos, Sample
 
@@ -144,7 +143,7 @@ def write_predictions(
     """Predict all photos of a set, `batch` at a time, shard by shard; parts that are there already are kept."""
     parts = Parts(folder, manifest, fingerprint)
     photos, first = Photos(manifest), 0
-    with Progress(console=Console(stderr=True)) as progress:
+    with Progress() as progress:
         bar = progress.add_task(f"masks of the {what}", total=len(photos))
         for number, count in enumerate(manifest.shard_sizes):
             if not parts.whole(number):

@@ -5,8 +5,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from oapseg.evaluate.benchmark import Benchmark
@@ -15,6 +13,7 @@ from oapseg.evaluate.ground_truth import all_labels
 from oapseg.evaluate.overlaps import INSTANCE
 from oapseg.evaluate.predictions import Predictions
 from oapseg.evaluate.semantic import predicted_clusters, true_classes
+from oapseg.progress import track
 from oapseg.report.photos import Panel, class_maps
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.read import Photos
@@ -71,7 +70,7 @@ def look_up(manifest: Manifest, makers: Mapping[str, Predictions], numbers: Sequ
     """Photos by their number in the set, in this order."""
     parts = np.repeat(np.arange(len(manifest.shards)), manifest.shard_sizes)
     photos = Photos(manifest)
-    for number in track(numbers, description="photos side by side", console=Console(stderr=True)):
+    for number in track(numbers, "photos side by side", len(numbers)):
         sample, part = photos[number], int(parts[number])
         results = {name: each.part(part).get(sample.labels["image_id"], []) for name, each in makers.items()}
         yield Shown(sample.labels, sample.image, results)

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from oapseg import storage
@@ -25,6 +23,7 @@ from oapseg.masks import INSTANCE, SEMANTIC, Masks, boxes_xyxy, mask_to_rle, res
 from oapseg.params import PredictParams, load_params
 from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
+from oapseg.progress import track
 from oapseg.refine.levels import at_level
 from oapseg.report.gallery import Entry, render_gallery, thumbnail
 from oapseg.report.overlay import captioned, overlay
@@ -110,7 +109,7 @@ def pool_photos(
     Errors: `ValueError` where not one photo can be read.
     """
     starts = range(0, len(found.names), params.batch)
-    for start in track(starts, description="masks", console=Console(stderr=True)):
+    for start in track(starts, "masks", len(starts)):
         images = {}
         for number, name in enumerate(found.names[start : start + params.batch], start):
             try:

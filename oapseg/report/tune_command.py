@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from oapseg import storage
@@ -22,6 +21,7 @@ from oapseg.evaluate.predict import check_side, choose_device
 from oapseg.evaluate.tune import Trial, correlations, scored, see, settings_to_try, try_settings
 from oapseg.params import load_params
 from oapseg.pool import GENERATORS
+from oapseg.progress import track
 from oapseg.report.compare_command import add_photos, photos_of
 from oapseg.report.photos import spread
 from oapseg.shards.read import Photos
@@ -63,9 +63,7 @@ def main(args: argparse.Namespace) -> None:
     photos = Photos(manifest)
     samples = [photos[number] for number in spread(params.tune.photos, len(photos))]
     seen = see(samples, encoder, params)
-    found = list(
-        track(try_settings(name, tried, seen, params), f"settings of {name}", len(tried), console=Console(stderr=True))
-    )
+    found = list(track(try_settings(name, tried, seen, params), f"settings of {name}", len(tried)))
     working = [trial for trial in found if trial.failure is None]
     if not working:
         raise ValueError(f"{name} fails with every setting: {found[0].failure}")

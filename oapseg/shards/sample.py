@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
-from rich.console import Console
-from rich.progress import track
 
 from oapseg import storage
 from oapseg.params import SampleParams, load_params
+from oapseg.progress import track
 from oapseg.shards.scenes.compose import CATEGORIES, Numbers, draw_scene
 
 SPLITS = ("train", "val")
@@ -47,8 +46,7 @@ def make_sample(out: str | Path, params: SampleParams, *, seed: int, workers: in
             tasks = pool.map(
                 _draw, range(count), repeat(root), repeat(split), repeat(seed), repeat(params.size_px), chunksize=CHUNK
             )
-            console = Console(stderr=True)
-            _write_annotations(root, split, list(track(tasks, f"sample {split}", total=count, console=console)))
+            _write_annotations(root, split, list(track(tasks, f"sample {split}", total=count)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,10 +17,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from oapseg import storage
+from oapseg.progress import Progress
 from oapseg.shards.listing import Item, Listing
 from oapseg.shards.manifest import Manifest, Shard, manifest_text
 from oapseg.shards.offsets import Offset, Offsets
@@ -66,7 +64,7 @@ def write_set(
     mine = jobs[numbers.start * samples_per_shard : numbers.stop * samples_per_shard]
     tally = Tally(defaultdict(list), len(jobs), max_broken)
     shards: list[Shard] = []
-    with _progress() as progress:
+    with Progress() as progress:
         bar = progress.add_task(f"shards {Path(out).name}", total=len(mine))
         packed = progress.track(_in_order(mine, workers), task_id=bar)
         numbered = enumerate(packed, numbers.start * samples_per_shard)
@@ -184,8 +182,3 @@ def _keep_sources(listings: Sequence[Listing], out: str | Path) -> None:
     inside = [parent for parent in sorted(parents) if Path(parent).resolve().is_relative_to(folder)]
     if inside:
         raise ValueError(f"{out}: holds photos of the source ({inside[0]}); write the shards elsewhere")
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from oapseg import storage
 from oapseg.checkpoint.state import (
@@ -24,6 +24,7 @@ from oapseg.checkpoint.state import (
     load_checkpoint,
     save_checkpoint,
 )
+from oapseg.progress import Progress
 from oapseg.train.distributed import Placement
 
 CONSOLE = Console(stderr=True)

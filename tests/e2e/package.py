@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import docker.client
 import yaml
 from google.protobuf import json_format
 from kfp import local
@@ -17,6 +18,7 @@ def main() -> None:
     given = json.load(sys.stdin)
     os.umask(0)  # the folders that kfp makes are written to by the image's user
     folder.mkdir(parents=True, exist_ok=True)
+    docker.client.DEFAULT_TIMEOUT_SECONDS = 600  # kfp follows a container's log, and a step may be silent for minutes
     runner = local.DockerRunner(
         environment=given["environment"],
         network_mode="host",
