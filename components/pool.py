@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from components.shard import parse_part
 from oapseg.encode.load import load_folder
 from oapseg.evaluate.cost import read_cost, read_memory, write_memory
+from oapseg.evaluate.generators import check_name, make_generator
 from oapseg.evaluate.pooling import NAMED_FAILED, Job, fingerprint, pool_set, probe_set
 from oapseg.evaluate.predict import check_side, choose_device
 from oapseg.evaluate.predictions import Parts
 from oapseg.evaluate.probe import Probed
 from oapseg.params import load_params
-from oapseg.pool import GENERATORS
 from oapseg.shards.manifest import load_manifest
 from oapseg.shards.parts import Part
 
@@ -29,12 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     params = load_params(args.params)
-    if args.generator not in GENERATORS:
-        raise ValueError(f"no generator {args.generator!r}; allowed are {', '.join(GENERATORS)}")
+    check_name(args.generator)
     part = own_part() if args.part is None else parse_part(args.part)
     manifest = load_manifest(args.shards)
-    generator = GENERATORS[args.generator](**params.pool[args.generator])
     encoder = load_folder(args.encoder).to(choose_device(params.predict.device))
+    generator = make_generator(args.generator, params, encoder)
     check_side(params.predict, encoder)
     decided = fingerprint(args.generator, params, encoder, manifest)
     parts = Parts(args.out, manifest, decided, shared=part is not None)

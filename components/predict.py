@@ -10,6 +10,7 @@ from oapseg import storage
 from oapseg.checkpoint.cluster_names import read_names
 from oapseg.checkpoint.export import CLUSTERS, HASHES, load_model
 from oapseg.encode.load import load_folder
+from oapseg.evaluate.generators import check_name, decided_by, make_generator
 from oapseg.evaluate.named import name_results
 from oapseg.evaluate.predict import (
     GENERATOR_REGIONS,
@@ -23,8 +24,6 @@ from oapseg.evaluate.predict import (
 )
 from oapseg.evaluate.predictions import Maker, Predict, write_makers, write_predictions
 from oapseg.params import Params, load_params
-from oapseg.pool import GENERATORS
-from oapseg.pool.generator import Generator
 from oapseg.refine.crf import DenseCRF
 from oapseg.shards.manifest import Manifest, load_manifest
 
@@ -58,15 +57,16 @@ def main(args: argparse.Namespace) -> None:
 
 def predict_sets(sets: dict[str, Manifest], encoder_folder: str, models: dict[str, str], params: Params) -> None:
     """Predictions of each set of photos to its folder, by the generator and by each model."""
-    generator = choose_generator(params)
+    name = params.predict.generator
+    check_name(name, "predict.generator")
     device = choose_device(params.predict.device)
     encoder = load_folder(encoder_folder).to(device)
     check_side(params.predict, encoder)
-
+    generator = make_generator(name, params, encoder)
     crf = DenseCRF(**params.refine.crf) if params.predict.crf else None
     pooled = generator_predictor(encoder, generator.batch, params.predict, crf)
-    decided = [params.pool[params.predict.generator].model_dump(), _hash(encoder_folder)]
-    makers = {"generator": Maker(generator_rule(params.predict), GENERATOR_REGIONS, generator=params.predict.generator)}
+    decided = [*decided_by(name, params), _hash(encoder_folder)]
+    makers = {"generator": Maker(generator_rule(params.predict), GENERATOR_REGIONS, generator=name)}
     for out, manifest in sets.items():
         _write(out, "generator", manifest, pooled, params, decided)
     for name, folder in models.items():
@@ -78,18 +78,6 @@ def predict_sets(sets: dict[str, Manifest], encoder_folder: str, models: dict[st
             name_results(storage.join(out, name), read_names(folder))
     for out in sets:
         write_makers(out, makers)
-
-
-def choose_generator(params: Params) -> Generator:
-    """The generator that section `predict` names, built from its own section.
-
-    Errors: `ValueError` where there is none of that name.
-    """
-    name = params.predict.generator
-    if name not in GENERATORS:
-        raise ValueError(f"predict.generator: no generator {name!r}; allowed are {', '.join(sorted(GENERATORS))}")
-    generator: Generator = GENERATORS[name](**params.pool[name])
-    return generator
 
 
 def _write(out: str, name: str, manifest: Manifest, predict: Predict, params: Params, decided: list[Any]) -> None:

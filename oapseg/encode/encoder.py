@@ -89,11 +89,15 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def patches(self, images: list[UInt8[Tensor, "_H _W 3"]], image_px: int) -> list[Patches]:
-        """Photos of any size and aspect, each resized to `image_px` squared, as `Patches` of one grid."""
+        """Photos of any size and aspect, each resized to `image_px` squared, as `Patches` of one grid.
+
+        Their `image` is the resized one: what looks at pixels sees no more than the encoder, whatever a photo's size.
+        """
         batch = torch.stack([square(image.to(self.mean.device), image_px) for image in images])
         embedding = self.run(self.embed(batch), 0, self.num_blocks - 1)
         keys = self.keys(embedding)
-        return [Patches(features, embedding.grid, image) for features, image in zip(keys, images, strict=True)]
+        seen = (batch.permute(0, 2, 3, 1) * 255).round().to(torch.uint8)
+        return [Patches(features, embedding.grid, image) for features, image in zip(keys, seen, strict=True)]
 
 
 def square(image: UInt8[Tensor, "H W 3"], side_px: int) -> Float[Tensor, "3 side_px side_px"]:

@@ -9,6 +9,7 @@ import numpy as np
 from oapseg import storage
 from oapseg.encode.encoder import Encoder
 from oapseg.evaluate.cost import Cost, read_cost, read_memory, write_memory
+from oapseg.evaluate.generators import check_name, make_generator
 from oapseg.evaluate.ground_truth import shard_labels
 from oapseg.evaluate.instances import score_class_agnostic
 from oapseg.evaluate.intervals import resample_photos
@@ -17,7 +18,6 @@ from oapseg.evaluate.pooling import Job, fingerprint, pool_set, probe_set
 from oapseg.evaluate.predict import EQUAL_RULE
 from oapseg.evaluate.predictions import Parts, Predictions, is_whole
 from oapseg.params import Params
-from oapseg.pool import GENERATORS
 from oapseg.shards.manifest import Manifest
 
 OWN_RULE = "the generator's own score"
@@ -49,8 +49,7 @@ class Row:
 def check_names(names: Sequence[str]) -> None:
     """Errors: `ValueError` that names the first one that is no generator, or comes twice."""
     for place, name in enumerate(names):
-        if name not in GENERATORS:
-            raise ValueError(f"no generator {name!r}; allowed are {', '.join(GENERATORS)}")
+        check_name(name)
         if name in names[:place]:
             raise ValueError(f"generator {name} is named twice")
 
@@ -68,7 +67,7 @@ def compare(
     most = int(params.compare.max_failed * manifest.num_samples)
     for name in names:
         try:
-            generator = GENERATORS[name](**params.pool[name])
+            generator = make_generator(name, params, encoder)
             decided = fingerprint(name, params, encoder, manifest)
         except Exception as error:  # noqa: BLE001  # without weights, or a package that is not here: its row says so
             failures[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"

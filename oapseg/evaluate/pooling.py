@@ -18,11 +18,11 @@ from jaxtyping import UInt8
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from oapseg import storage
 from oapseg.encode.averaged import averaged_patches
-from oapseg.encode.encoder import Encoder, square
+from oapseg.encode.encoder import Encoder
 from oapseg.encode.patches import Patches
 from oapseg.evaluate.cost import write_cost
+from oapseg.evaluate.generators import decided_by, make_generator
 from oapseg.evaluate.label_free import Edges, coverage, edge_alignment, level_agreement, on_grid, photo_edges
 from oapseg.evaluate.predict import generator_results
 from oapseg.evaluate.predictions import Parts, PhotoResults
@@ -83,14 +83,9 @@ def fingerprint(name: str, params: Params, encoder: Encoder, manifest: Manifest)
 
     Errors: `ValueError` where its weights are not there.
     """
-    settings = params.pool[name].model_dump(mode="json")
-    weights = settings.pop("weights", None)
-    if weights is not None and not storage.exists(weights):
-        raise ValueError(f"pool.{name}.weights: no file {weights}; generators/dvc.yaml has the step that trains one")
-    weights = None if weights is None else storage.sha256(weights)
     shards = [shard.sha256 for shard in manifest.shards]
     seen = [params.predict.model_dump(include=NEEDED), params.refine.crf.model_dump() if params.predict.crf else None]
-    content = [name, settings, weights, seen, encoder_hash(encoder), shards]
+    content = [name, decided_by(name, params), seen, encoder_hash(encoder), shards]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -104,10 +99,8 @@ def encoder_hash(encoder: Encoder) -> str:
 
 
 def encode(encoder: Encoder, images: Sequence[UInt8[Tensor, "_H _W 3"]], params: PredictParams) -> list[Patches]:
-    """Patches of photos, each with the photo as the encoder saw it: a generator that looks at pixels sees no more."""
-    seen = [(square(image, params.image_px).permute(1, 2, 0) * 255).round().to(torch.uint8) for image in images]
-    patches = averaged_patches(encoder, list(images), params.image_px, params.scales, params.flip)
-    return [each._replace(image=image.to(each.features.device)) for each, image in zip(patches, seen, strict=True)]
+    """Patches of photos, as section `predict` has them seen."""
+    return averaged_patches(encoder, list(images), params.image_px, params.scales, params.flip)
 
 
 def dense_crf(params: Params) -> DenseCRF | None:
@@ -118,7 +111,7 @@ def dense_crf(params: Params) -> DenseCRF | None:
 def probe_set(name: str, params: Params, encoder: Encoder, manifest: Manifest) -> Probed:
     """The memory that a generator takes for one of the first photos of a set."""
     images = [sample.image for sample in islice(Photos(manifest), PROBED)]
-    return probe(name, params.pool[name], encode(encoder, images, params.predict))
+    return probe(make_generator(name, params, encoder), encode(encoder, images, params.predict))
 
 
 def pool_set(

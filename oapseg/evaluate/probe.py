@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import torch
 
 from oapseg.encode.patches import Patches
-from oapseg.params import Section
-from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
 
 WARM_UP_CELLS = 8  # side of the corner of the grid that loads a generator's code before anything is measured
@@ -28,31 +26,30 @@ class Probed(NamedTuple):
     failure: str | None = None
 
 
-def probe(name: str, settings: Section, photos: list[Patches]) -> Probed:
+def probe(generator: Generator, photos: list[Patches]) -> Probed:
     """Run a generator on some photos in a fresh process, where nothing that was freed before hides what it takes.
 
     On a CPU by how much the resident set grows, code that is loaded left out; on CUDA what PyTorch allocates. A
-    generator that cannot be built or whose process is killed says so.
+    generator that cannot be sent there or whose process is killed says so.
     """
     device = photos[0].features.device.type
     arrays = [(each.features.cpu().numpy(), each.grid, _array(each.image)) for each in photos]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as alone:
         try:
-            return alone.submit(_probe, name, dict(settings), arrays, device, torch.get_num_threads()).result()
+            return alone.submit(_probe, generator, arrays, device, torch.get_num_threads()).result()
         except BrokenProcessPool:
             return Probed(None, "its process was killed, as it is where memory runs out")
-        except Exception as error:  # noqa: BLE001  # of a generator that cannot be built there
+        except Exception as error:  # noqa: BLE001  # of a generator that cannot be sent there
             return Probed(None, f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _probe(name: str, settings: dict[str, Any], arrays: list[Any], device: str, threads: int) -> Probed:
+def _probe(generator: Generator, arrays: list[Any], device: str, threads: int) -> Probed:
     torch.set_num_threads(threads)
     photos = [
         Patches(torch.from_numpy(features).to(device), grid, None if image is None else torch.from_numpy(image))
         for features, grid, image in arrays
     ]
-    generator = GENERATORS[name](**settings)
     warm_up(generator, photos[0])
     peaks = []
     for photo in photos:

@@ -50,6 +50,8 @@ class DivideConquerParams(Section):
     inside: Share
     max_iou: Share
     nms_window: CountOrZero
+    divider: str | None
+    encode: bool
 
 
 def _odd(value: int) -> int:

@@ -17,11 +17,11 @@ from oapseg import storage
 from oapseg.encode.averaged import averaged_patches
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.load import load_encoder
+from oapseg.evaluate.generators import check_name, make_generator
 from oapseg.evaluate.predict import KIND_NAMES, check_side, choose_device
 from oapseg.evaluate.predictions import write_results
 from oapseg.masks import INSTANCE, SEMANTIC, Masks, boxes_xyxy, mask_to_rle, resize
 from oapseg.params import PredictParams, load_params
-from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
 from oapseg.progress import track
 from oapseg.refine.levels import at_level
@@ -72,11 +72,10 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"--level: {level:g} must be from 0 (parts) to 1 (wholes)")
     found = Found(list_photos(args.photos, args.out))
     name = params.predict.generator
-    if name not in GENERATORS:
-        raise ValueError(f"predict.generator: no generator {name!r}; allowed are {', '.join(GENERATORS)}")
+    check_name(name, "predict.generator")
     encoder = load_encoder(params.encode).to(choose_device(params.predict.device))
     check_side(params.predict, encoder)
-    generator = GENERATORS[name](**params.pool[name])
+    generator = make_generator(name, params, encoder)
     chosen = params.predict.model_copy(update={"level": level})
     pooled = pool_photos(args.photos, found, encoder, generator, chosen, params.shards.max_pixels)
     write_results(args.out / "masks.json", write_pictures(pooled, found, args.out))

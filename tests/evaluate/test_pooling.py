@@ -22,10 +22,9 @@ from oapseg.evaluate.cost import read_cost
 from oapseg.evaluate.pooling import Job, encoder_hash, fingerprint, pool_set
 from oapseg.evaluate.predict import generator_predictor
 from oapseg.evaluate.predictions import Parts, Predictions
-from oapseg.evaluate.probe import Probed, probe
+from oapseg.evaluate.probe import probe
 from oapseg.masks import Masks
-from oapseg.params import Params, Section
-from oapseg.pool import GENERATORS
+from oapseg.params import Params
 from oapseg.pool.generator import Generator
 from oapseg.pool.oap import OAP
 from oapseg.shards.manifest import Manifest, load_manifest
@@ -243,13 +242,16 @@ def test_a_killed_step_goes_on_to_the_same_bytes(folder: Path, tmp_path: Path) -
 def test_memory_is_what_a_fresh_process_grows_by(params: Params) -> None:
     """OAP of 1,600 patches holds their affinities, 10 MB, and little more than twice that."""
     features = torch.nn.functional.normalize(torch.randn(1600, 64, generator=torch.Generator().manual_seed(0)), dim=1)
-    found = probe("oap", params.pool.oap, [Patches(features, (40, 40))])
+    found = probe(OAP(**params.pool.oap), [Patches(features, (40, 40))])
     assert found.failure is None
     assert found.peak_bytes is not None
     assert 1600**2 * 4 <= found.peak_bytes < 8 * 1600**2 * 4
 
 
-def test_a_generator_that_cannot_be_built_in_a_fresh_process_says_so() -> None:
-    assert "nowhere" not in GENERATORS
-    photo = Patches(torch.eye(4), (2, 2))
-    assert probe("nowhere", Section(), [photo]) == Probed(None, "KeyError: 'nowhere'")
+def test_a_generator_that_cannot_be_sent_to_a_fresh_process_says_so() -> None:
+    class Here(OAP):
+        """Known in this test alone."""
+
+    found = probe(Here([0.5], 0.1, 0.6, 1, "mean", 1, 8), [Patches(torch.eye(4), (2, 2))])
+    assert found.peak_bytes is None
+    assert "Here" in str(found.failure)

@@ -1,0 +1,69 @@
+"""Generators as steps and commands use them: by name, with the networks that one of them may ask."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from oapseg import storage
+from oapseg.checkpoint.export import HASHES, read_files
+from oapseg.checkpoint.model import Model, model_of
+from oapseg.encode.encoder import Encoder
+from oapseg.encode.patches import Patches
+from oapseg.masks import INSTANCE, Masks
+from oapseg.params import Params
+from oapseg.pool import GENERATORS
+from oapseg.pool.generator import Generator
+
+NETWORKS = ("weights", "divider")  # keys of generators' sections that name a file of weights or a model's folder
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The instance masks of a trained model, by which divide-and-conquer divides a photo."""
+
+    model: Model
+
+    def __call__(self, photo: Patches) -> Masks:
+        """Errors: `ValueError` where features come without their photo."""
+        if photo.image is None:
+            raise ValueError("pool.divide_conquer.divider: a model looks at photos, and these features come without")
+        [masks] = self.model([photo.image])
+        return Masks(*(field.to(photo.features.device) for field in masks.select(masks.kind == INSTANCE)))
+
+
+def check_name(name: str, key: str | None = None) -> None:
+    """Errors: `ValueError` where there is no generator of that name, which `key` of params.yaml gave."""
+    if name not in GENERATORS:
+        given = "" if key is None else f"{key}: "
+        raise ValueError(f"{given}no generator {name!r}; allowed are {', '.join(GENERATORS)}")
+
+
+def make_generator(name: str, params: Params, encoder: Encoder) -> Generator:
+    """A generator from its section of `pool`; `encoder` is the one whose features it will pool.
+
+    Errors: `ValueError` where a network that the section names is not there.
+    """
+    settings = dict(params.pool[name])
+    if name == "divide_conquer":
+        if (divider := settings["divider"]) is not None:
+            settings["divider"] = Objects(model_of(read_files(divider), encoder.mean.device, divider))
+        settings["encode"] = encoder.patches if settings["encode"] else None
+    generator: Generator = GENERATORS[name](**settings)
+    return generator
+
+
+def decided_by(name: str, params: Params) -> list[Any]:
+    """All that decides a generator's masks beside photos and encoder: its settings, and hashes of its networks.
+
+    Errors: `ValueError` where a network is not there.
+    """
+    settings = params.pool[name].model_dump(mode="json")
+    return [settings, *(_network_hash(name, key, settings.pop(key)) for key in NETWORKS if settings.get(key))]
+
+
+def _network_hash(name: str, key: str, location: str) -> str:
+    """The hash of the file of weights, or of the model's folder, that a generator's key names."""
+    place = storage.join(location, HASHES) if key == "divider" else location
+    if not storage.exists(place):
+        how = "; generators/dvc.yaml has the step that trains one" if key == "weights" else ""
+        raise ValueError(f"pool.{name}.{key}: no file {place}{how}")
+    return storage.sha256(place)
