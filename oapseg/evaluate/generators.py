@@ -46,7 +46,7 @@ def make_generator(name: str, params: Params, encoder: Encoder) -> Generator:
     if name == "divide_conquer":
         if (divider := settings["divider"]) is not None:
             settings["divider"] = Objects(model_of(read_files(divider), encoder.mean.device, divider))
-        settings["encode"] = encoder.patches if settings["encode"] else None
+        settings["encode"] = settings["encode"] and encoder.patches
     generator: Generator = GENERATORS[name](**settings)
     return generator
 

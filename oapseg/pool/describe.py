@@ -9,7 +9,7 @@ from torch import Tensor
 
 from oapseg.encode.patches import Patches
 from oapseg.masks import INSTANCE, Masks
-from oapseg.pool.generator import full_precision
+from oapseg.pool.generator import check_patches, full_precision
 
 TOGETHER = 16  # photos of one grid that a GPU works on at once; their N x N matrices take 0.6 GB at 56 x 56
 
@@ -17,18 +17,11 @@ TOGETHER = 16  # photos of one grid that a GPU works on at once; their N x N mat
 def grouped(patches: list[Patches]) -> Iterator[Float[Tensor, "B N C"]]:
     """Features of all photos in their order, together where they lie on a GPU and share a grid; a CPU gains nothing.
 
-    Errors: `ValueError` that names the photo whose features are not finite or do not fit its grid.
+    Errors: as `check_patches`.
     """
+    check_patches(patches)
     group: list[Float[Tensor, "N C"]] = []
     for index, photo in enumerate(patches):
-        height, width = photo.grid
-        if len(photo.features) != height * width:
-            raise ValueError(
-                f"image {index} of the batch: {len(photo.features)} patches on a grid of {photo.grid}; "
-                f"it must have {height * width}"
-            )
-        if not photo.features.isfinite().all():
-            raise ValueError(f"image {index} of the batch: features are not finite (NaN or infinite)")
         group.append(photo.features.detach().float())
         last = index == len(patches) - 1 or patches[index + 1].grid != photo.grid
         if last or len(group) == TOGETHER or not photo.features.is_cuda:

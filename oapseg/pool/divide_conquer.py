@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from oapseg.encode.patches import Patches
 from oapseg.masks import Masks, boxes_xyxy, iou, resize
-from oapseg.pool.describe import described, grouped
-from oapseg.pool.generator import Generator
+from oapseg.pool.describe import described
+from oapseg.pool.generator import Generator, check_patches
 from oapseg.pool.graph import grid_edges
 from oapseg.pool.maskcut import MaskCut, Settings
 
@@ -46,15 +47,14 @@ class DivideConquer(Generator):
     max_iou: float
     nms_window: int
     divider: Divider | None = None
-    encode: Encode | None = None
+    encode: Encode | Literal[False] = False
 
     def __call__(self, patches: Patches) -> Masks:
         return self.batch([patches])[0]
 
     def batch(self, patches: list[Patches]) -> list[Masks]:
         """Masks of each photo; only MaskCut works on several at once."""
-        for _ in grouped(patches):  # a broken photo is named before anything is computed
-            pass
+        check_patches(patches)
         if self.divider is None:
             divided = MaskCut(**self.maskcut).batch(patches)
         else:

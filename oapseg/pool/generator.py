@@ -20,8 +20,25 @@ class Generator(Protocol):
     def __call__(self, patches: Patches) -> Masks: ...
 
     def batch(self, patches: list[Patches]) -> list[Masks]:
-        """Masks of each photo, one by one; a generator that does better together overrides this."""
+        """Masks of each photo, one by one; a generator that does better together overrides this.
+
+        Errors: as `check_patches`, before anything is computed.
+        """
+        check_patches(patches)
         return [self(photo) for photo in patches]
+
+
+def check_patches(patches: list[Patches]) -> None:
+    """Errors: `ValueError` that names the photo whose features are not finite or do not fit its grid."""
+    for index, photo in enumerate(patches):
+        height, width = photo.grid
+        if len(photo.features) != height * width:
+            raise ValueError(
+                f"image {index} of the batch: {len(photo.features)} patches on a grid of {photo.grid}; "
+                f"it must have {height * width}"
+            )
+        if not photo.features.isfinite().all():
+            raise ValueError(f"image {index} of the batch: features are not finite (NaN or infinite)")
 
 
 @contextmanager

@@ -103,24 +103,3 @@ def test_thin_grids_give_masks_of_their_shape(grid: tuple[int, int]) -> None:
     masks = replace(WIDE, phi=1)(photo)
     assert masks.masks.shape[1:] == grid
     assert (masks.masks.sum(0) == 1).all()
-
-
-def test_features_that_are_not_finite_name_the_photo() -> None:
-    photo = smooth_patches(4, 4, 8, noise=0.1, seed=0)
-    photo.features[3, 1] = float("nan")
-    with pytest.raises(ValueError, match="image 0 of the batch: features are not finite"):
-        WIDE(photo)
-
-
-def test_the_same_photo_gives_the_same_masks() -> None:
-    photo = smooth_patches(20, 20, 16, noise=0.5, seed=3)
-    first, second = WIDE(photo), WIDE(photo)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-@pytest.mark.gpu
-def test_cuda_and_cpu_give_the_same_masks() -> None:
-    photo, _ = planted(20, 24, BOXES, noise=0.05)
-    there = WIDE(Patches(photo.features.cuda(), photo.grid))
-    assert there.masks.is_cuda
-    assert torch.equal(there.masks.cpu(), WIDE(photo).masks)

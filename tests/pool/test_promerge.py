@@ -165,13 +165,6 @@ def test_thin_grids_and_noise_give_masks_of_their_shape(grid: tuple[int, int], n
     assert masks.masks.any(2).any(1).all()
 
 
-def test_features_that_are_not_finite_name_the_photo() -> None:
-    photo = smooth_patches(4, 4, 8, noise=0.1, seed=0)
-    photo.features[3, 1] = float("nan")
-    with pytest.raises(ValueError, match="image 0 of the batch: features are not finite"):
-        PAPER(photo)
-
-
 def test_with_a_crf_masks_follow_the_photo_and_come_at_its_size() -> None:
     crf = dict(load_params(default_params_path()).refine.crf)
     photo, _ = planted(10, 12, [(2, 3, 7, 8)], noise=0.02)
@@ -183,18 +176,3 @@ def test_with_a_crf_masks_follow_the_photo_and_come_at_its_size() -> None:
     assert torch.equal(masks.masks[0], image[:, :, 0] == 220)
     with pytest.raises(ValueError, match=r"pool.promerge.crf: the CRF looks at the photo"):
         rule(photo)
-
-
-def test_the_same_photo_gives_the_same_masks() -> None:
-    photo = smooth_patches(20, 20, 16, noise=0.5, seed=3)
-    first, second = PAPER(photo), PAPER(photo)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-@pytest.mark.gpu
-def test_cuda_and_cpu_give_the_same_masks() -> None:
-    photo, _ = planted(20, 24, BOXES, noise=0.05)
-    rule = replace(PAPER, tau_b=0.5, phi=3, tau_f_bg=0.5)
-    there = rule(Patches(photo.features.cuda(), photo.grid))
-    assert there.masks.is_cuda
-    assert torch.equal(there.masks.cpu(), rule(photo).masks)

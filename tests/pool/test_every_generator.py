@@ -1,4 +1,4 @@
-"""What holds for every generator that cuts by eigenvectors, on photos that nobody would take."""
+"""What holds for every generator, and for those that cut by eigenvectors, on photos that nobody would take."""
 
 import pytest
 import torch
@@ -11,12 +11,23 @@ from oapseg.params import default_params_path, load_params
 from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
 
-NAMES = ["tokencut", "maskcut", "divide_conquer", "deep_spectral"]
+SPECTRAL = ["tokencut", "maskcut", "divide_conquer", "deep_spectral"]
+UNTRAINED = [name for name in GENERATORS if name != "acseg"]  # that one is nothing without weights
 
 
-@pytest.fixture(params=NAMES)
+def made(name: str) -> Generator:
+    generator: Generator = GENERATORS[name](**load_params(default_params_path()).pool[name])
+    return generator
+
+
+@pytest.fixture(params=SPECTRAL)
 def generator(request: pytest.FixtureRequest) -> Generator:
-    return GENERATORS[request.param](**load_params(default_params_path()).pool[request.param])
+    return made(request.param)
+
+
+@pytest.fixture(params=UNTRAINED)
+def any_generator(request: pytest.FixtureRequest) -> Generator:
+    return made(request.param)
 
 
 def constant(height: int, width: int) -> Patches:
@@ -37,8 +48,8 @@ def test_a_photo_without_contrast_is_one_mask_of_all_patches(generator: Generato
 
 
 @pytest.mark.parametrize("grid", [(1, 2), (1, 40), (40, 1), (2, 2), (3, 3), (14, 14)])
-def test_noise_gives_masks_of_the_grid(generator: Generator, grid: tuple[int, int]) -> None:
-    masks = generator(noise(*grid))
+def test_noise_gives_masks_of_the_grid(any_generator: Generator, grid: tuple[int, int]) -> None:
+    masks = any_generator(noise(*grid))
     assert masks.masks.shape[1:] == grid
     assert masks.masks.flatten(1).any(1).all()
     assert masks.features.isfinite().all()
@@ -51,11 +62,11 @@ def test_features_of_zeros_are_a_photo_without_contrast_or_at_least_no_error(gen
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_features_that_are_not_finite_are_refused_by_photo(generator: Generator, value: float) -> None:
+def test_features_that_are_not_finite_are_refused_by_photo(any_generator: Generator, value: float) -> None:
     broken = noise(5, 5)
     broken.features[7, 3] = value
     with pytest.raises(ValueError, match=r"image 1 of the batch: features are not finite"):
-        generator.batch([noise(5, 5), broken])
+        any_generator.batch([noise(5, 5), broken])
 
 
 def test_a_grid_that_does_not_fit_is_refused(generator: Generator) -> None:
@@ -94,9 +105,16 @@ def test_gradients_do_not_flow_and_the_surrounding_precision_does_not_matter(gen
     assert torch.equal(mixed.masks, generator(photo).masks)
 
 
+def test_the_same_photo_gives_the_same_masks(any_generator: Generator) -> None:
+    photo = smooth_patches(16, 16, 24, noise=0.5, seed=3)
+    first, second = any_generator(photo), any_generator(photo)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 @pytest.mark.gpu
-def test_cuda_and_cpu_give_the_same_masks(generator: Generator) -> None:
+def test_cuda_and_cpu_give_the_same_masks(any_generator: Generator) -> None:
     batch = [planted(28, 28, [(3, 4, 11, 12), (15, 14, 25, 26)], channels=64, seed=seed)[0] for seed in range(4)]
-    there = generator.batch([Patches(photo.features.cuda(), photo.grid) for photo in batch])
-    for here, masks in zip(generator.batch(batch), there, strict=True):
+    there = any_generator.batch([Patches(photo.features.cuda(), photo.grid) for photo in batch])
+    for here, masks in zip(any_generator.batch(batch), there, strict=True):
+        assert masks.masks.is_cuda
         assert torch.equal(masks.masks.cpu(), here.masks)
