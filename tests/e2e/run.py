@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,7 @@ def main() -> int:
     parser.add_argument("--no-build", action="store_true", help="take the image as it is")
     parser.add_argument("--keep", type=Path, help="new folder that keeps copy, artifacts and logs")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end with it
     if lacking := [*ceph.missing(), *(name for name in PROGRAMS if shutil.which(name) is None)]:
         packages = " ".join([*ceph.PACKAGES, "podman", "buildah", "runc", "mmdebstrap"])
         print(f"e2e: {', '.join(lacking)}: not here; on Debian: apt-get install {packages}", file=sys.stderr)
