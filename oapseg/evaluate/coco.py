@@ -5,10 +5,11 @@ for that many copies of a photo, without matching it again.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt16
 
 from oapseg.evaluate.overlaps import Measure, Overlaps
 
@@ -16,6 +17,7 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's grid
 RECALL_THRESHOLDS = np.linspace(0, 1, 101)  # COCO's grid
 AREAS_PX = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # COCO's, px²
 NO_CLASS: Final = -1
+PHOTOS_AT_ONCE = 1024  # that are matched together
 ROWS_IN_MEMORY = 2**22  # predictions times resamples that are weighed at once
 
 
@@ -53,12 +55,12 @@ def match(
         outside = outside | unjudged
     uncounted = overlaps.crowd | _outside(overlaps.label_area, limits)
     same = kept[found.prediction] & (classes[found.prediction] == label_classes[found.annotation])
-    matched, hit, ignored = _assign(
+    matched, hit, ignored = _assign_in_parts(
         found.prediction[same], found.annotation[same], found.iou[same], rank, uncounted, overlaps
     )
     order = np.flatnonzero(kept)
     order = order[np.lexsort((overlaps.photo[order], -overlaps.score[order], classes[order]))]
-    column = np.full(len(classes), -1)
+    column = np.full(len(classes), -1, dtype=np.int32)
     column[matched] = np.arange(len(matched))
     num_photos = len(overlaps.image_ids)
     for number in np.unique(label_classes[label_classes >= 0]).tolist():
@@ -69,9 +71,9 @@ def match(
         of_class = label_classes == number
         for area, name in enumerate(AREAS_PX):
             hits = np.zeros((len(IOU_THRESHOLDS), len(members)), dtype=bool)
-            hits[:, with_pair] = hit[area][:, columns]
+            hits[:, with_pair] = _bits(hit[area, columns])
             ignores = np.repeat(outside[area, members][None], len(IOU_THRESHOLDS), axis=0)
-            ignores[:, with_pair] = ignored[area][:, columns] | (ignores[:, with_pair] & ~hits[:, with_pair])
+            ignores[:, with_pair] = _bits(ignored[area, columns]) | (ignores[:, with_pair] & ~hits[:, with_pair])
             counted = overlaps.label_photo[of_class & ~uncounted[area]]
             num_truths = np.bincount(counted, minlength=num_photos)
             yield (
@@ -86,10 +88,10 @@ def precision_at_recalls(matches: Matches, weights: Int[np.ndarray, "R B"]) -> F
     num_truths = _weighed(matches.num_truths[None], weights)[:, 0]
     curves = np.zeros((len(weights), len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS)))
     curves[num_truths == 0] = np.nan
-    counts = ~matches.ignored.all(0)
-    photo, hit, ignored = matches.photo[counts], matches.hit[:, counts], matches.ignored[:, counts]
+    counts = ~matches.ignored.all(0)  # the others are as if they were not there
+    photo, place = matches.photo[counts], np.cumsum(counts, dtype=np.int32) - 1
     scored = np.flatnonzero(num_truths)
-    if not hit.any() or scored.size == 0:
+    if not matches.hit.any() or scored.size == 0:
         return curves
     needed = _hits_needed(num_truths)
     for rows in np.array_split(scored, min(len(scored), 1 + len(scored) * len(photo) // ROWS_IN_MEMORY)):
@@ -97,7 +99,8 @@ def precision_at_recalls(matches: Matches, weights: Int[np.ndarray, "R B"]) -> F
         weight = np.take(weights[rows].astype(np.int32), photo, axis=1)
         counted = np.cumsum(weight, axis=1, dtype=np.int32)
         for threshold in range(len(IOU_THRESHOLDS)):
-            hits, ignores = np.flatnonzero(hit[threshold]), np.flatnonzero(ignored[threshold])
+            hits = place[np.flatnonzero(matches.hit[threshold])]
+            ignores = place[np.flatnonzero(matches.ignored[threshold] & counts)]
             right = np.cumsum(np.take(weight, hits, axis=1), axis=1)
             excused = np.pad(np.cumsum(np.take(weight, ignores, axis=1), axis=1), ((0, 0), (1, 0)))
             seen = np.take(counted, hits, axis=1) - np.take(excused, np.searchsorted(ignores, hits), axis=1)
@@ -128,9 +131,37 @@ def _ranks(
     """Place of each prediction among those of its photo and class, best score first, ties in the order given."""
     order = np.lexsort((-score, classes, photo))
     starts = _starts(photo[order], classes[order])
-    rank = np.empty(len(order), dtype=np.int64)
+    rank = np.empty(len(order), dtype=np.int32)
     rank[order] = _places(starts, len(order))
     return rank
+
+
+def _assign_in_parts(
+    prediction: Int[np.ndarray, " P"],
+    annotation: Int[np.ndarray, " P"],
+    iou: Float[np.ndarray, " P"],
+    rank: Int[np.ndarray, " S"],
+    uncounted: Bool[np.ndarray, "A L"],
+    overlaps: Overlaps,
+) -> tuple[Int[np.ndarray, " D"], UInt16[np.ndarray, "A D"], UInt16[np.ndarray, "A D"]]:
+    """`_assign` of some photos at a time, for the sake of memory; thresholds are bits, the first the lowest."""
+    ends = np.arange(PHOTOS_AT_ONCE, len(overlaps.image_ids) + PHOTOS_AT_ONCE, PHOTOS_AT_ONCE)
+    cuts = [0, *np.searchsorted(overlaps.photo[prediction], ends).tolist()]
+    bits = (1 << np.arange(len(IOU_THRESHOLDS), dtype=np.uint16))[None, :, None]
+    matched = [np.zeros(0, dtype=np.int32)]
+    hit, ignored = ([np.zeros((len(uncounted), 0), dtype=np.uint16)] for _ in range(2))
+    for first, last in pairwise(cuts):
+        part = slice(first, last)
+        choosers, *both = _assign(prediction[part], annotation[part], iou[part], rank, uncounted, overlaps)
+        matched.append(choosers)
+        for kept, each in zip((hit, ignored), both, strict=True):
+            kept.append((each * bits).sum(1, dtype=np.uint16))
+    return np.concatenate(matched), np.concatenate(hit, axis=1), np.concatenate(ignored, axis=1)
+
+
+def _bits(packed: UInt16[np.ndarray, " D"]) -> Bool[np.ndarray, "T D"]:
+    """What `_assign_in_parts` says of each threshold."""
+    return (packed >> np.arange(len(IOU_THRESHOLDS), dtype=np.uint16)[:, None] & 1).astype(bool)
 
 
 def _assign(
@@ -157,7 +188,9 @@ def _assign(
     thresholds = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)[:, None]  # COCOeval's guard
     hit = np.zeros((len(uncounted), len(IOU_THRESHOLDS), len(choosers)), dtype=bool)
     ignored = hit.copy()
-    taken = np.zeros((len(uncounted), len(IOU_THRESHOLDS), uncounted.shape[1]), dtype=bool)
+    labels_from = int(annotation.min(initial=len(overlaps.crowd)))
+    num_labels = int(annotation.max(initial=-1)) + 1 - labels_from if len(annotation) else 0
+    taken = np.zeros((len(uncounted), len(IOU_THRESHOLDS), num_labels), dtype=bool)
     for members in np.split(np.argsort(turn, kind="stable"), np.flatnonzero(np.diff(np.sort(turn))) + 1):
         if members.size == 0:
             continue
@@ -165,11 +198,11 @@ def _assign(
         first = np.cumsum(length) - length
         pairs = np.arange(length.sum()) + np.repeat(starts[members] - first, length)
         labels = annotation[pairs]
-        free = (iou[pairs] >= thresholds) & (~taken[:, :, labels] | overlaps.crowd[labels])
+        free = (iou[pairs] >= thresholds) & (~taken[:, :, labels - labels_from] | overlaps.crowd[labels])
         preference = 1 + np.arange(len(pairs)) + len(pairs) * ~uncounted[:, None, labels]
         best = np.maximum.reduceat(np.where(free, preference, 0), first, axis=2)
         area, threshold, chooser = np.nonzero(best)
-        taken[area, threshold, labels[(best[area, threshold, chooser] - 1) % len(pairs)]] = True
+        taken[area, threshold, labels[(best[area, threshold, chooser] - 1) % len(pairs)] - labels_from] = True
         hit[:, :, members] = best > len(pairs)
         ignored[:, :, members] = (best > 0) & (best <= len(pairs))
     return choosers, hit, ignored
