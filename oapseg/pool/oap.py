@@ -2,57 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from oapseg.encode.patches import Patches
 from oapseg.masks import INSTANCE, SEMANTIC, Masks
 from oapseg.pool import graph as graphs
+from oapseg.pool import on_device
+from oapseg.pool.complete import Room, complete_components, first_room, next_room
+from oapseg.pool.components import connected_components, count, edges_of
 from oapseg.pool.generator import Generator, full_precision
+from oapseg.pool.regions import Draft, Graph, Join, Layer, Photos, Regions, made_before, photos_of
 
 
-class Regions(NamedTuple):
-    """Disjoint regions that cover each photo of a batch; those of one photo come before those of the next."""
+class Step(NamedTuple):
+    """A merge to come: along the edges of a graph, or over all pairs of a photo's nodes (l. 14)."""
 
-    node: Int[Tensor, "B N"]  # the region of each patch: M of the paper, read the other way
-    area: Int[Tensor, " S"]  # patches
-    features: Float[Tensor, "S C"]  # V
-
-    def counts(self) -> Int[Tensor, " B"]:
-        """Regions of each photo."""
-        last = self.node.amax(1)
-        return torch.diff(last, prepend=last.new_full((1,), -1))
-
-    def photo(self) -> Int[Tensor, " S"]:
-        """The photo of each region."""
-        return torch.repeat_interleave(self.counts())
-
-
-class Photos(NamedTuple):
-    """Patches of photos of one grid."""
-
-    features: Float[Tensor, "B N C"]
-    block_sums: Float[Tensor, "B K C"]  # of the features, over blocks of patches
-    grid: tuple[int, int]
-
-
-class Graph(NamedTuple):
-    """Regions as the nodes of a graph."""
-
-    regions: Regions
-    edges: Int[Tensor, "E 2"]
-    rows: Float[Tensor, "S N"]  # M A / |M|
-    sums: Float[Tensor, "S K"]  # of the rows, over blocks of patches
-
-
-class Layer(NamedTuple):
-    """What one layer makes, before small regions are dropped."""
-
-    instance: Regions
-    semantic: Regions
+    graph: Graph
+    tau: float
+    complete: bool
 
 
 @dataclass(frozen=True)
@@ -91,151 +63,156 @@ class OAP(Generator):
         if not patches:
             return []
         layers = self.layers(patches)
-        found, photos = [], []
+        made = []
         for level in range(len(layers)):
             for kind, name in ((INSTANCE, "instance"), (SEMANTIC, "semantic")):
                 regions, *earlier = (getattr(layer, name) for layer in layers[level::-1])
-                kept = ((regions.area >= self.phi) & ~_made_before(regions, earlier)).nonzero()[:, 0]
-                found.append(_masks(regions, kept, patches[0].grid, level + 1, kind))
-                photos.append(regions.photo()[kept])
-        photo = torch.cat(photos)
-        every = Masks(*(torch.cat(field) for field in zip(*found, strict=True))).select(photo.argsort(stable=True))
-        counts = torch.bincount(photo, minlength=len(patches)).tolist()
-        return [Masks(*fields) for fields in zip(*(field.split(counts) for field in every), strict=True)]
+                kept = (regions.area >= self.phi) & ~made_before(regions, earlier)
+                made.append((regions, regions.photo(), kept, level + 1, kind))
+        none = made[0][0].area.new_zeros(len(patches))
+        counts = on_device.read([none.index_add(0, photo, kept.long()) for _, photo, kept, *_ in made])
+        found, photos = [], []
+        for (regions, photo, kept, level, kind), numbers in zip(made, counts, strict=True):
+            index = on_device.where(kept, sum(numbers))[:, 0]
+            found.append(_masks(regions, index, photo[index], patches[0].grid, level, kind))
+            photos.append(photo[index])
+        every = Masks(*(torch.cat(field) for field in zip(*found, strict=True)))
+        every = every.select(torch.cat(photos).argsort(stable=True))
+        of_photo = [sum(numbers) for numbers in zip(*counts, strict=True)]
+        return [Masks(*fields) for fields in zip(*(field.split(of_photo) for field in every), strict=True)]
 
     def layers(self, patches: list[Patches]) -> list[Layer]:
-        """The regions of every layer, for photos of one grid."""
-        photos = _photos(patches)
+        """The regions of every layer, for photos of one grid.
+
+        A layer's semantic merge and the next layer's instance merge start from the same graph: the host reads the sizes
+        of both at once, at the boundary of the two layers, and nothing else but where the merges are `stable`.
+        """
+        photos = photos_of(patches)
         with full_precision(photos.features.device):
-            graph = self._first(photos, self.tau[0])
+            graph = self._settled(None, self._first(photos), self.tau[0], photos, complete=False)
             layers = []
-            for number, tau in enumerate(self.tau):
-                if number or self.rounds == "stable":
-                    graph = self._pool(graph, tau, photos, complete=False)
-                semantic = self._pool(graph, tau, photos, complete=True)
-                layers.append(Layer(graph.regions, semantic.regions))
+            for tau, next_tau in zip_longest(self.tau, self.tau[1:]):
+                steps = [Step(graph, tau, complete=True)]
+                steps += [Step(graph, next_tau, complete=False)] if next_tau is not None else []
+                semantic, *instance = self._identify(steps)
+                merged = self._merge(graph, semantic, photos)
+                merged = self._settled(graph, merged, tau, photos, complete=True)
+                layers.append(Layer(graph.regions, merged.regions))
+                del merged, steps
+                for join in instance:
+                    graph = graph._replace(room=next_room(semantic.needed))
+                    graph = self._settled(graph, self._merge(graph, join, photos), next_tau, photos, complete=False)
         return layers
 
-    def _first(self, photos: Photos, tau: float) -> Graph:
+    def _first(self, photos: Photos) -> Graph:
         """The first merge (Alg. 1, l. 3-9), of patches, whose affinities A = F F' are never all in memory at once."""
         num_photos, num_patches, channels = photos.features.shape
-        node = torch.arange(num_photos * num_patches, device=photos.features.device)
-        edges = graphs.grid_edges(*photos.grid, node.device)
-        similarity = torch.stack([self._along_the_grid(each, edges, photos.grid) for each in photos.features])
-        edges = (node.view(num_photos, -1)[:, :1, None] + edges).flatten(0, 1)
-        component = graphs.connected_components(len(node), edges[similarity.flatten() > tau])
-
-        area = torch.bincount(component)
-        share = 1 / area[component]
-        means = graphs.sum_rows(photos.features.flatten(0, 1), component, len(area), share)
-        regions = Regions(component.view(num_photos, -1), area, means.new_empty(len(area), channels))
-        counts = regions.counts().tolist()
-        rows = graphs.affinities(means, photos.features, counts)
-        sums = graphs.affinities(means, photos.block_sums, counts)
-        every = torch.arange(len(area), device=node.device)
-        regions.features[:] = self._vote(regions, every, rows, photos.features)
-        return Graph(regions, graphs.contract_edges(edges, component), rows, sums)
-
-    def _along_the_grid(
-        self, features: Float[Tensor, "N C"], edges: Int[Tensor, "E 2"], grid: tuple[int, int]
-    ) -> Float[Tensor, " E"]:
-        """Similarity of neighbouring patches (Eq. 2-4)."""
+        features = photos.features.flatten(0, 1)
+        node = torch.arange(len(features), device=features.device).view(num_photos, -1)
+        edges = (node[:, :1, None] + graphs.grid_edges(*photos.grid, node.device)).flatten(0, 1)
         similarity = self.omega_f * graphs.feature_similarity(features, edges)
-        return similarity + (1 - self.omega_f) * graphs.grid_spatial_similarity(features, grid, self.chunk)
+        similarity += (1 - self.omega_f) * self._along_the_grid(photos)
+        joined = on_device.keep(edges, similarity > self.tau[0])
+        component = connected_components(len(features), joined, num_patches)
+        draft = Draft.of(component, node, edges)
+        [sizes] = on_device.read([draft.sizes])
+        join = draft.join(sizes)
 
-    def _pool(self, graph: Graph, tau: float, photos: Photos, *, complete: bool) -> Graph:
-        """Identify and merge, over the graph's edges or over all pairs of a photo's nodes (l. 14)."""
-        while True:
-            merged = self._merge(graph, self._identify(graph, tau, complete), photos.features)
-            settled = len(merged.regions.area) == len(graph.regions.area)
-            graph = merged
-            if settled or self.rounds == 1:
-                return graph
+        total = sum(join.counts)
+        area = count(component, total)
+        means = graphs.sum_rows(features, component, total, 1 / area[component])
+        regions = Regions(component[node], area, means.new_empty(total, channels), join.counts)
+        rows = graphs.affinities(means, photos.features, join.counts)
+        sums = graphs.affinities(means, photos.block_sums, join.counts)
+        every = torch.arange(total, device=node.device)
+        regions.features[:] = self._vote(regions, every, join.counts, rows, photos)
+        edges = edges_of(join.key, join.edges, len(features))
+        room = first_room(join.counts, on_device.chunk(self.chunk, rows))
+        return Graph(regions, edges, rows, sums, room)
 
-    def _identify(self, graph: Graph, tau: float, complete: bool) -> Int[Tensor, " S"]:
+    def _along_the_grid(self, photos: Photos) -> Float[Tensor, " E"]:
+        """Spatial similarity of neighbouring patches (Eq. 3): on the CPU photo by photo, for the cache's sake."""
+        features, chunk = photos.features, on_device.chunk(self.chunk, photos.features)
+        parts = features[None] if on_device.waits(features) else features
+        return torch.stack([graphs.grid_spatial_similarity(part, photos.grid, chunk) for part in parts]).flatten()
+
+    def _settled(self, before: Graph | None, graph: Graph, tau: float, photos: Photos, *, complete: bool) -> Graph:
+        """The graph merged on until a merge changes nothing, where `rounds` asks for it; `before` is its last state."""
+        while self.rounds == "stable" and before is not graph:
+            [join] = self._identify([Step(graph, tau, complete)])
+            before, graph = graph, self._merge(graph, join, photos)
+        return graph
+
+    def _identify(self, steps: list[Step]) -> list[Join]:
+        """What each step joins; the host reads the sizes of all at once."""
+        drafts = [self._compare(step, step.graph.room) for step in steps]
+        every = on_device.read([draft.sizes for draft in drafts])
+        return [self._enough(step, draft.join(sizes)) for step, draft, sizes in zip(steps, drafts, every, strict=True)]
+
+    def _enough(self, step: Step, join: Join) -> Join:
+        """The same, compared anew where a GPU had too little room for pairs."""
+        room = step.graph.room
+        while on_device.waits(join.component) and (room.close < join.needed.close or room.kept < join.needed.kept):
+            room = Room(max(room.close, join.needed.close), max(room.kept, join.needed.kept))
+            draft = self._compare(step, room)
+            [sizes] = on_device.read([draft.sizes])
+            join = draft.join(sizes)
+        return join
+
+    def _compare(self, step: Step, room: Room) -> Draft:
         """The component of each node, joined by edges whose similarity exceeds tau (Eq. 2-4)."""
-        features, edges = graph.regions.features, graph.edges
+        (regions, edges, rows, sums, _), tau, complete = step
         if complete:
-            counts = graph.regions.counts().tolist()
-            return graphs.complete_components(features, graph.rows, graph.sums, counts, tau, self.omega_f, self.chunk)
-        similarity = self.omega_f * graphs.feature_similarity(features, edges)
-        similarity += (1 - self.omega_f) * graphs.spatial_similarity(graph.rows, edges)
-        return graphs.connected_components(len(features), edges[similarity > tau])
+            chunk = on_device.chunk(self.chunk, rows)
+            component, needed = complete_components(
+                regions.features, rows, sums, regions.photo(), regions.counts, tau, self.omega_f, chunk, room
+            )
+            return Draft.of(component, regions.node, edges[:0], needed)
+        similarity = self.omega_f * graphs.feature_similarity(regions.features, edges)
+        similarity += (1 - self.omega_f) * graphs.spatial_similarity(rows, edges)
+        joined = on_device.keep(edges, similarity > tau)
+        component = connected_components(len(regions.area), joined, max(regions.counts))
+        return Draft.of(component, regions.node, edges)
 
-    def _merge(self, graph: Graph, component: Int[Tensor, " S"], patch_features: Float[Tensor, "B N C"]) -> Graph:
+    def _merge(self, graph: Graph, join: Join, photos: Photos) -> Graph:
         """Components become nodes (Eq. 5), whose features are voted anew where the region is new (Eq. 6)."""
-        children = torch.bincount(component)
-        if len(children) == len(component):
+        component, total = join.component, sum(join.counts)
+        if total == len(component):
             return graph
-        area = torch.zeros_like(children).index_add_(0, component, graph.regions.area)
+        area = torch.zeros_like(component[:total]).index_add_(0, component, graph.regions.area)
         share = graph.regions.area / area[component]
-        rows, sums = (graphs.sum_rows(each, component, len(children), share) for each in (graph.rows, graph.sums))
-        features = patch_features.new_empty(len(children), patch_features.shape[2])
+        rows, sums = (graphs.sum_rows(each, component, total, share) for each in (graph.rows, graph.sums))
+        features = photos.features.new_empty(total, photos.features.shape[2])
         features[component] = graph.regions.features
-        regions = Regions(component[graph.regions.node], area, features)
-        new = (children > 1).nonzero()[:, 0]
-        features[new] = self._vote(regions, new, rows[new], patch_features)
-        return Graph(regions, graphs.contract_edges(graph.edges, component), rows, sums)
+        regions = Regions(component[graph.regions.node], area, features, join.counts)
+        new = on_device.where(count(component, total) > 1, sum(join.new))[:, 0]
+        features[new] = self._vote(regions, new, join.new, rows, photos)
+        return Graph(regions, edges_of(join.key, join.edges, len(component)), rows, sums, graph.room)
 
     def _vote(
-        self,
-        regions: Regions,
-        nodes: Int[Tensor, " T"],
-        rows: Float[Tensor, "T N"],
-        patch_features: Float[Tensor, "B N C"],
+        self, regions: Regions, nodes: Int[Tensor, " T"], counts: list[int], rows: Float[Tensor, "S N"], photos: Photos
     ) -> Float[Tensor, "T C"]:
-        """Features of some nodes, from their photos' patches (Eq. 6).
+        """Features of some nodes, so many of each photo, from their photos' patches (Eq. 6).
 
         The sum of affinities over a large region is a number of hundreds, of which sigma asks the third decimal:
         float32 does not hold that, so it is formed in float64 from the sum of the region's features.
         """
         if self.vote == "sum":
-            flat = patch_features.flatten(0, 1).double()
-            rows = graphs.sum_rows(flat, regions.node.flatten(), len(regions.area))[nodes]
-        counts = torch.bincount(regions.photo()[nodes], minlength=len(patch_features)).tolist()
-        voted = []
-        for of_photo, features in zip(rows.split(counts), patch_features, strict=True):
-            for own in of_photo.split(self.chunk):
-                affinity = own @ features.double().T if self.vote == "sum" else own
-                voted.append(graphs.vote(affinity / self.sigma, features))
-        return torch.cat(voted)
+            rows = graphs.sum_rows(photos.features.flatten(0, 1).double(), regions.node.flatten(), len(regions.area))
+        voted = photos.features.new_empty(len(nodes) + 1, photos.features.shape[2])
+        chunk = on_device.chunk(self.chunk, rows)
+        for of_photo, place in on_device.by_photo(regions.photo()[nodes], counts, chunk):
+            own, features = rows[nodes[place.clamp(max=len(nodes) - 1)]], photos.features[of_photo]
+            affinity = own @ features.double().mT if self.vote == "sum" else own
+            voted[place] = graphs.vote(affinity.div_(self.sigma), features)
+        return voted[:-1]
 
 
-def _photos(patches: list[Patches]) -> Photos:
-    """Photos of one grid, checked."""
-    height, width = grid = patches[0].grid
-    for index, photo in enumerate(patches):
-        if photo.grid != patches[0].grid or len(photo.features) != height * width:
-            raise ValueError(
-                f"image {index} of the batch: {len(photo.features)} patches on a grid of {photo.grid}; "
-                f"all photos of a batch must have the {height * width} patches of the grid {patches[0].grid}"
-            )
-    features = torch.stack([photo.features.detach() for photo in patches]).float()
-    broken = (~features.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()
-    if broken:
-        raise ValueError(f"image {broken[0]} of the batch: features are not finite (NaN or infinite)")
-    block = graphs.blocks(height, width, features.device)
-    sums = [graphs.sum_rows(photo, block, int(block[-1]) + 1) for photo in features]
-    return Photos(features, torch.stack(sums), grid)
-
-
-def _made_before(regions: Regions, earlier: list[Regions]) -> Bool[Tensor, " S"]:
-    """Whether a region is also one of an earlier level: as large as the one at its first patch, and nowhere else."""
-    node = regions.node.flatten()
-    patch = torch.arange(len(node), device=node.device)
-    first = torch.full_like(regions.area, len(node)).scatter_reduce(0, node, patch, "amin")
-    found = torch.zeros_like(regions.area, dtype=torch.bool)
-    for before in earlier:
-        candidate = before.node.flatten()[first]
-        inside = (before.node.flatten() == candidate[node]).long()
-        shared = torch.zeros_like(regions.area).index_add_(0, node, inside)
-        found |= (shared == regions.area) & (before.area[candidate] == regions.area)
-    return found
-
-
-def _masks(regions: Regions, kept: Int[Tensor, " T"], grid: tuple[int, int], level: int, kind: int) -> Masks:
+def _masks(
+    regions: Regions, kept: Int[Tensor, " T"], photo: Int[Tensor, " T"], grid: tuple[int, int], level: int, kind: int
+) -> Masks:
     """The kept regions of all photos."""
-    masks = regions.node[regions.photo()[kept]] == kept[:, None]
+    masks = regions.node[photo] == kept[:, None]
     return Masks(
         masks.unflatten(1, grid),
         torch.full_like(kept, level),
