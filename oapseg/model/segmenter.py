@@ -1,5 +1,6 @@
 """The whole segmenter, and its use: photos in, scored masks out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -81,31 +82,9 @@ class Segmenter(nn.Module):
     def predict(self, images: list[UInt8[Tensor, "_H _W 3"]], look: Look) -> list[Predicted]:
         """The best masks of each photo, and the cluster of each place by the look at the whole of it."""
         device = self.backbone.encoder.mean.device
-        images = [image.to(device) for image in images]
-        whole = self._looks(images, [look.image_px, *look.scales], look)
-        cells = whole[0].logits.shape[-1]
-        found = [[each] for each in whole]
-        for box in window_boxes(look.windows, cells):
-            views = [cut(image, box, cells) for image in images]
-            for seen, each in zip(found, self._looks(views, [look.window_px], look), strict=True):
-                seen.append(placed(each, box, cells, look.mask_threshold))
-        return [
-            _best(Seen(*map(torch.cat, zip(*seen, strict=True))), *_belonging(seen[0]), image, look)
-            for seen, image in zip(found, images, strict=True)
-        ]
+        return look_at([image.to(device) for image in images], look, lambda views: self.see(views, look))
 
-    def _looks(self, images: list[UInt8[Tensor, "_H _W 3"]], sides_px: list[int], look: Look) -> list[Seen]:
-        """Each image at each of the sides, and mirrored where asked, as one."""
-        looks = []
-        for side_px in sides_px:
-            views = torch.stack([square(image, side_px) for image in images])
-            looks.append(self._seen(views, look))
-            if look.flip:
-                mirrored = self._seen(views.flip(-1), look)
-                looks.append([each._replace(logits=each.logits.flip(-1)) for each in mirrored])
-        return [averaged(list(each), look.mask_threshold) for each in zip(*looks, strict=True)]
-
-    def _seen(self, views: Float[Tensor, "B 3 H W"], look: Look) -> list[Seen]:
+    def see(self, views: Float[Tensor, "B 3 H W"], look: Look) -> list[Seen]:
         """All queries of each view, with the plain score: objectness times mean probability inside the mask."""
         last = self(views)[-1]
         logits, objectness = last.mask_logits.float(), last.objectness.float().sigmoid()
@@ -114,6 +93,36 @@ class Segmenter(nn.Module):
             Seen(masks, share * confidence(masks, look.mask_threshold), names, self.decoder.kind)
             for masks, share, names in zip(logits, objectness, clusters, strict=True)
         ]
+
+
+See = Callable[[Float[Tensor, "B 3 H W"]], list[Seen]]  # all queries of each view, of views of one side
+
+
+def look_at(images: list[UInt8[Tensor, "_H _W 3"]], look: Look, see: See) -> list[Predicted]:
+    """What `see` finds in photos when it looks as `look` says, whatever it runs on."""
+    whole = _looks(images, [look.image_px, *look.scales], look, see)
+    cells = whole[0].logits.shape[-1]
+    found = [[each] for each in whole]
+    for box in window_boxes(look.windows, cells):
+        views = [cut(image, box, cells) for image in images]
+        for seen, each in zip(found, _looks(views, [look.window_px], look, see), strict=True):
+            seen.append(placed(each, box, cells, look.mask_threshold))
+    return [
+        _best(Seen(*map(torch.cat, zip(*seen, strict=True))), *_belonging(seen[0]), image, look)
+        for seen, image in zip(found, images, strict=True)
+    ]
+
+
+def _looks(images: list[UInt8[Tensor, "_H _W 3"]], sides_px: list[int], look: Look, see: See) -> list[Seen]:
+    """Each image at each of the sides, and mirrored where asked, as one."""
+    looks = []
+    for side_px in sides_px:
+        views = torch.stack([square(image, side_px) for image in images])
+        looks.append(see(views))
+        if look.flip:
+            mirrored = see(views.flip(-1))
+            looks.append([each._replace(logits=each.logits.flip(-1)) for each in mirrored])
+    return [averaged(list(each), look.mask_threshold) for each in zip(*looks, strict=True)]
 
 
 def _belonging(whole: Seen) -> tuple[Float[Tensor, "G h w"], Int[Tensor, " G"]]:

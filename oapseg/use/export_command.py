@@ -1,0 +1,190 @@
+"""A model for other runtimes: ONNX graphs, how far they agree with PyTorch, and what fewer bits cost.
+
+Beside MODEL.onnx lies a graph for each further side that the model looks at, and MODEL.parity.json and .md. The command
+fails, its files written, where a graph is further from PyTorch than `export.bounds` allows.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from oapseg import storage
+from oapseg.checkpoint.model import Model
+from oapseg.evaluate.ground_truth import load_ground_truth
+from oapseg.params import Params, SetParams, Source, load_params
+from oapseg.report.photos import spread
+from oapseg.shards.read import Photos
+from oapseg.shards.sample import make_sample
+from oapseg.shards.sources import list_set
+from oapseg.shards.upright import BrokenPhoto
+from oapseg.shards.write import write_set
+from oapseg.use.export_graph import META, OPSET, export_graph, sides_of
+from oapseg.use.export_parity import measure_ap, measure_parity
+from oapseg.use.export_reduced import REDUCED
+from oapseg.use.onnx_model import OnnxModel
+from oapseg.use.photos import find_photos
+from oapseg.use.resolved import CHAMPION, Resolved, load, resolve
+
+SUFFIX = ".onnx"
+IOU, SCORE = ("mask IoU, mean", "1 % quantile"), ("score difference, mean", "99 % quantile", "largest")
+COLUMNS = ("precision", "MB", "photos", *IOU, *SCORE, "other cluster", "within bounds")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=CHAMPION, help="folder, s3:// URL, or models:/NAME@ALIAS (default: %(default)s)"
+    )
+    parser.add_argument("--out", required=True, help="MODEL.onnx, path or s3:// URL")
+    parser.add_argument(
+        "--photos", nargs="+", default=[], metavar="PHOTOS", help="of the parity report; default: the embedded sample's"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    params = load_params(args.params)
+    if not args.out.endswith(SUFFIX):
+        raise ValueError(f"--out: must end in {SUFFIX}, is {args.out}")
+    resolved = resolve(args.model, params)
+    model = load(resolved, params, "cpu")
+    given = _images(args.photos, args.out, params)
+    with tempfile.TemporaryDirectory() as folder:
+        sample = _sample(Path(folder), params)
+        images = given or [each.image for each in sample[1]][: params.export.photos]
+        report = export(model, resolved, args.out, params, images, sample)
+    write_report(args.out, report)
+    print(storage.read_bytes(beside(args.out, ".parity.md")).decode(), end="")
+    failures = [f"{name}: {line}" for name, each in report["precisions"].items() for line in each["failures"]]
+    for line in failures:
+        Console(stderr=True).print(f"oapseg export: {line}", soft_wrap=True, highlight=False)
+    return 1 if failures else 0
+
+
+def export(
+    model: Model,
+    resolved: Resolved,
+    out: str,
+    params: Params,
+    images: Sequence[Any],
+    sample: tuple[dict[str, Any], Any],
+) -> dict[str, Any]:
+    """Write the graphs of every precision; what was measured of them."""
+    chosen = params.export
+    sides = sides_of(model)
+    graphs = {}
+    for side in sides:
+        others = [_name(out, "fp32", each, sides).rpartition("/")[2] for each in sides[1:]] if side == sides[0] else []
+        notes = {"model": resolved.location, "sha256": resolved.sha256, "others": others}
+        graphs[side] = export_graph(model, side, chosen.sampling, notes)
+    report: dict[str, Any] = {
+        "model": resolved.as_json(),
+        "opset": OPSET,
+        "sampling": chosen.sampling,
+        "sides_px": sides,
+        "batch": "dynamic",
+        "precisions": {},
+    }
+    costs = len(set(chosen.precisions) - {"fp32"}) > 0 and chosen.cost_photos > 0
+    truth, samples = sample
+    if costs:
+        report["pytorch"] = measure_ap(model, truth, [each.image for each in samples], params.evaluate.max_dets)
+    for precision in chosen.precisions:
+        bytes_written = 0
+        for side in sides:
+            content = REDUCED[precision](_renamed(graphs[side], out, precision, side, sides))
+            storage.write_bytes(_name(out, precision, side, sides), content)
+            bytes_written += len(content)
+        exported = OnnxModel(_name(out, precision, sides[0], sides))
+        parity = measure_parity(model, exported, images)
+        said = {
+            "bytes": bytes_written,
+            "parity": parity.as_json(),
+            "failures": parity.failures(chosen.bounds[precision]),
+        }
+        if costs:
+            said["ap"] = measure_ap(exported, truth, [each.image for each in samples], params.evaluate.max_dets)
+        report["precisions"][precision] = said
+    return report
+
+
+def write_report(out: str, report: dict[str, Any]) -> None:
+    """MODEL.parity.json, and the same for people."""
+    storage.write_json(beside(out, ".parity.json"), report)
+    lines = [
+        f"# Parity of {report['model']['location']} in ONNX",
+        "",
+        f"Opset {report['opset']}, batch dynamic, views of {' and '.join(map(str, report['sides_px']))} px, "
+        f"sampling by {report['sampling']}; against PyTorch at fp32, query by query.",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+    ]
+    for name, each in report["precisions"].items():
+        parity = each["parity"]
+        cells = [name, f"{each['bytes'] / 1e6:.1f}", str(parity["photos"])]
+        cells += [f"{parity['iou_mean']:.5f}", f"{parity['iou_p01']:.4f}"]
+        cells += [f"{parity[key]:.1e}" for key in ("score_mean", "score_p99", "score_max")]
+        cells += [f"{100 * parity['clusters_unlike']:.2f} %", "; ".join(each["failures"]) or "yes"]
+        lines.append(f"| {' | '.join(cells)} |")
+    if "pytorch" in report:
+        lines += ["", f"| class-agnostic, embedded sample | {' | '.join(report['pytorch'])} |"]
+        lines += ["|---|" + "---|" * len(report["pytorch"])]
+        rows = {"PyTorch": report["pytorch"]} | {name: each["ap"] for name, each in report["precisions"].items()}
+        lines += [f"| {name} | {' | '.join(f'{value:.2f}' for value in row.values())} |" for name, row in rows.items()]
+    storage.write_text(beside(out, ".parity.md"), "\n".join(lines) + "\n")
+
+
+def beside(out: str, suffix: str) -> str:
+    return out.removesuffix(SUFFIX) + suffix
+
+
+def _name(out: str, precision: str, side: int, sides: list[int]) -> str:
+    """MODEL.onnx, MODEL.160px.onnx, MODEL.int8.onnx, MODEL.int8.160px.onnx."""
+    parts = [f".{precision}"] * (precision != "fp32") + [f".{side}px"] * (side != sides[0])
+    return beside(out, "".join([*parts, SUFFIX]))
+
+
+def _renamed(graph: bytes, out: str, precision: str, side: int, sides: list[int]) -> bytes:
+    """The graph with the names of its own precision's others in it."""
+    if precision == "fp32" or side != sides[0]:
+        return graph
+    import onnx
+
+    read = onnx.load_from_string(graph)
+    (said,) = (each for each in read.metadata_props if each.key == META)
+    others = [_name(out, precision, each, sides).rpartition("/")[2] for each in sides[1:]]
+    said.value = json.dumps(json.loads(said.value) | {"others": others}, sort_keys=True)
+    content: bytes = read.SerializeToString(deterministic=True)
+    return content
+
+
+def _images(places: list[str], out: str, params: Params) -> list[Any]:
+    """Photos spread over those that are there; broken ones pass by. None where no place is given."""
+    if not places:
+        return []
+    source = find_photos(places, out, params.shards.max_pixels)
+    images = []
+    for number in spread(params.export.photos, len(source)):
+        try:
+            images.append(source.read(number).image)
+        except BrokenPhoto:
+            continue
+    if not images:
+        raise ValueError(f"{places[0]}: none of its photos can be read")
+    return images
+
+
+def _sample(folder: Path, params: Params) -> tuple[dict[str, Any], Any]:
+    """The embedded sample's validation photos with their labels: photo n is the same whatever their number."""
+    count = max(params.export.cost_photos, 1)
+    drawn = params.sample.model_copy(update={"train": 1, "val": count})
+    make_sample(folder / "sample", drawn, seed=params.seed, workers=1)
+    listing = SetParams(root=str(folder / "sample"), sources=[Source(kind="coco", path=".", split="val")])
+    manifest = write_set(
+        list_set(listing), str(folder / "shards"), samples_per_shard=count, max_broken=0.0, max_pixels=10**8, workers=1
+    )
+    return load_ground_truth(manifest), list(Photos(manifest))
