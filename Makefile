@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 export GOMP_SPINCOUNT := 10000
 export PATH := $(CURDIR)/$(RUN):$(PATH)
 
-.PHONY: repro test integration setup lock image image-gpu sbom e2e bench clean
+.PHONY: repro test integration setup lock image image-gpu sbom e2e bench monitor clean
 
 repro: setup
 	dvc repro
@@ -40,7 +40,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 lock:
 	$(RUN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet -o requirements.lock
-	$(RUN)/uv pip compile pyproject.toml images/requirements.in --extra train --extra registry \
+	$(RUN)/uv pip compile pyproject.toml images/requirements.in --extra train --extra registry --extra serve \
 	  --constraint requirements.lock --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet -o images/requirements.lock
 
@@ -61,6 +61,10 @@ e2e: setup
 
 bench: setup
 	for file in benchmarks/*.py; do python $$file || exit 1; done
+
+# A Prometheus beside a run on this machine, with the alert rules: OAPSEG_METRICS_PORT=9108 dvc repro, in another shell.
+monitor:
+	k8s/monitoring/local.sh
 
 clean:
 	rm -rf work data mlruns mlartifacts mlflow.db mlflow.db.lock promotions

@@ -1,0 +1,228 @@
+"""`oapseg serve` under many clients at once, some of them hostile: times, photos a second, memory, and what each got.
+
+    python benchmarks/serve.py                            photos of the embedded sample, an untrained model
+    python benchmarks/serve.py FOLDER --model MODEL       any folder of photos, any model
+
+Takes about ten minutes on two quiet cores. Clients wait for their answer before they ask again, so the time of a
+request is mostly its wait for the 63 others. Each hostile upload is one of: a bomb (a PNG of 100 KB that says 30,000 x
+30,000 pixels, or 4 tera), a truncated photo, a program, nothing at all, 200 MB. Fails unless each photo has its masks
+and each hostile upload its 4xx.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import random
+import select
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import yaml
+from photos import caption
+from rich.console import Console
+from rich.table import Table
+
+from oapseg.checkpoint.export import completed, read_files, save_model, write_files
+from oapseg.checkpoint.model import look_of
+from oapseg.encode.load import load_encoder
+from oapseg.model.segmenter import Segmenter
+from oapseg.params import Params, default_params_path, load_params
+from oapseg.serve.model import Source
+from oapseg.shards.decode import decode
+from oapseg.shards.sample import make_sample
+
+CLIENTS, REQUESTS, HOSTILE = 64, 1000, 0.01
+BARE_PHOTOS = 16  # that the model sees without a server, the first batch of them once more before
+PATIENCE_S = 600  # of the server: on a busy machine 64 photos take longer than the shipped minute
+HUGE_BYTES, PIECE = 200_000_000, bytes(1 << 16)
+CPU, BATCHES = "process_cpu_seconds_total", "oapseg_serve_batch_photos"
+EXPECTED = {
+    "photo": (200,),
+    "bomb of 0.9 gigapixels": (413,),
+    "bomb of 4 terapixels": (413,),
+    "truncated photo": (422,),
+    "program": (415,),
+    "nothing": (422,),
+    "200 MB": (413,),
+    "200 MB, size unsaid": (413,),
+}
+
+
+class Sent(NamedTuple):
+    what: str
+    status: int
+    seconds: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, help="folder of photos; default: the embedded sample")
+    parser.add_argument("--model", help="as `oapseg serve` takes it; default: an untrained one")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="of all clients together (%(default)s)")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help="at once (%(default)s)")
+    args = parser.parse_args()
+    load, params = os.getloadavg()[0], load_params(default_params_path())
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        photos = [path.read_bytes() for path in sorted(photo_paths(args.folder, place, params))]
+        model = args.model or untrained(place / "model", params)
+        alone = bare(model, params, photos)
+        patient = yaml.safe_load(default_params_path().read_text())
+        patient["serve"] |= {"port": 0, "timeout_s": PATIENCE_S, "upload_s": PATIENCE_S}
+        (place / "params.yaml").write_text(yaml.safe_dump(patient))
+        command = [sys.executable, "-m", "oapseg", "serve", "--model", model, "--params", str(place / "params.yaml")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                port = int(process.stdout.readline().rsplit(":", 1)[1])
+                idle, before = memory_mb(process.pid), metrics(port)
+                begin = time.perf_counter()
+                sent = storm(port, photos, args.requests, args.clients)
+                seconds = time.perf_counter() - begin
+                peak, after = memory_mb(process.pid), metrics(port)
+            finally:
+                process.terminate()
+            code = process.wait(120)
+    did = {name: after[name] - before[name] for name in (CPU, f"{BATCHES}_sum", f"{BATCHES}_count")}
+    show(sent, seconds, did, alone, caption(load), f"{idle:.0f} MB with the model, {peak:.0f} MB at the most")
+    wrong = [each for each in sent if each.status not in EXPECTED[each.what]]
+    if wrong or code != 0:
+        sys.exit(f"not as expected: {wrong[:5]}, exit code of the server {code}")
+
+
+def photo_paths(folder: Path | None, place: Path, params: Params) -> list[Path]:
+    if folder is None:
+        make_sample(place / "sample", params.sample, seed=params.seed, workers=params.shards.workers)
+        folder = place / "sample" / "images" / "val"
+    return [path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+
+
+def untrained(folder: Path, params: Params) -> str:
+    """A model of the shipped size: as fast as a trained one, with fewer masks that score well."""
+    torch.manual_seed(0)
+    trained, encoder = folder.with_name("trained"), load_encoder(params.encode)
+    side = params.pretrain.image_px
+    save_model(trained, Segmenter(encoder, params.model).eval(), params.model, "seed: 0\n", image_px=side)
+    write_files(folder, completed(read_files(trained), card="# card", look=look_of(params.predict)))
+    return str(folder)
+
+
+def bare(location: str, params: Params, photos: list[bytes]) -> tuple[float, float]:
+    """Photos a second of the model alone, and CPU seconds a photo: decoded, in batches as the server's, no answer."""
+    served, size = Source(location, params).load(), params.serve.batch
+    images = [decode(data) for data in photos[:BARE_PHOTOS]]
+    served.predict(images[:size])
+    begin, cpu = time.perf_counter(), time.process_time()
+    for start in range(0, len(images), size):
+        served.predict(images[start : start + size])
+    return len(images) / (time.perf_counter() - begin), (time.process_time() - cpu) / len(images)
+
+
+def storm(port: int, photos: list[bytes], requests: int, clients: int) -> list[Sent]:
+    """All requests, the hostile ones of each sort in turn at places drawn by seed."""
+    chance = random.Random(0)
+    sorts = [name for name in EXPECTED if name != "photo"]
+    places = chance.sample(range(requests), max(len(sorts), round(requests * HOSTILE)))
+    hostile = {place: sorts[number % len(sorts)] for number, place in enumerate(places)}
+    plan = [(hostile.get(number, "photo"), photos[number % len(photos)]) for number in range(requests)]
+    with ThreadPoolExecutor(clients) as people:
+        return list(people.map(lambda each: send(port, *each), plan))
+
+
+def bomb(side: int) -> bytes:
+    """A PNG that says it is `side` x `side` pixels."""
+    head, lines = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0), zlib.compress(bytes(100_000_000), 9)
+    parts = [(b"IHDR", head), (b"IDAT", lines), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+BOMBS = {"bomb of 0.9 gigapixels": bomb(30_000), "bomb of 4 terapixels": bomb(2_000_000)}
+
+
+def send(port: int, what: str, photo: bytes) -> Sent:
+    begin = time.perf_counter()
+    if what.startswith("200 MB"):
+        status = send_huge(port, "unsaid" not in what)
+    else:
+        uploads = {"photo": photo, "truncated photo": photo[: len(photo) // 2], "nothing": b""}
+        uploads |= {"program": b"\x7fELF" + bytes(100_000)}
+        uploads |= BOMBS
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+        connection.request("POST", "/v1/masks", uploads[what])
+        answer = connection.getresponse()
+        said, status = json.loads(answer.read()), answer.status
+        connection.close()
+        assert ("masks" in said) == (status == 200)
+    return Sent(what, status, time.perf_counter() - begin)
+
+
+def send_huge(port: int, said: bool) -> int:
+    """Send on until there is an answer, as any client does that looks for one."""
+    with socket.create_connection(("127.0.0.1", port), timeout=600) as line:
+        size = b"Content-Length: %d" % HUGE_BYTES if said else b"Transfer-Encoding: chunked"
+        line.sendall(b"POST /v1/masks HTTP/1.1\r\nHost: x\r\n" + size + b"\r\n\r\n")
+        for piece in pieces(said):
+            if select.select([line], [], [], 0)[0]:
+                break
+            line.sendall(piece)
+        return int(line.recv(65536).split()[1])
+
+
+def pieces(said: bool) -> Iterator[bytes]:
+    for _ in range(HUGE_BYTES // len(PIECE)):
+        yield PIECE if said else b"%x\r\n" % len(PIECE) + PIECE + b"\r\n"
+
+
+def memory_mb(process: int) -> float:
+    """The most that a process has held at a time."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
+
+
+def metrics(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[:1] != "#"]
+    return {name: float(value) for name, value in lines}
+
+
+def show(
+    sent: list[Sent], seconds: float, did: dict[str, float], alone: tuple[float, float], where: str, memory: str
+) -> None:
+    good = sorted(each.seconds for each in sent if (each.what, each.status) == ("photo", 200))
+    table = Table(title=f"oapseg serve, {len(sent)} requests ({where})")
+    for name in ("what", "value"):
+        table.add_column(name)
+    percentiles = statistics.quantiles(good, n=100, method="inclusive")
+    table.add_row("photos/s", f"{len(good) / seconds:.2f}")
+    table.add_row("photos/s of the model alone", f"{alone[0]:.2f}")
+    table.add_row("ratio", f"{len(good) / seconds / alone[0]:.2f}")
+    cpu = did[CPU] / len(good)
+    table.add_row("CPU s a photo, of the model alone, ratio", f"{cpu:.2f}, {alone[1]:.2f}, {alone[1] / cpu:.2f}")
+    table.add_row("p50, p99 of a photo, s", f"{percentiles[49]:.2f}, {percentiles[98]:.2f}")
+    table.add_row("photos a batch", f"{did[f'{BATCHES}_sum'] / did[f'{BATCHES}_count']:.1f}")
+    table.add_row("memory of the server", memory)
+    for (what, status), count in sorted(Counter((each.what, each.status) for each in sent).items()):
+        slowest = max(each.seconds for each in sent if (each.what, each.status) == (what, status))
+        table.add_row(f"{what}: status {status}", f"{count} times, {slowest:.2f} s at the most")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
