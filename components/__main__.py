@@ -43,6 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
 def _plain(arguments: list[str]) -> int:
     if arguments[:1] and arguments[0] in LOADING:
         processes.start()  # before the step's own imports, which take as long
+    if not arguments or arguments[0] not in STEPS | FIELD:
+        return _dispatch(arguments)
+    from oapseg.monitor.push import stage
+
+    with stage(arguments[0], arguments) as ended:
+        code = _dispatch(arguments)
+        ended(code)
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
     return dispatch("python -m components", __doc__ or "", STEPS | FIELD | CLUSTER, "params.yaml", arguments)
 
 

@@ -18,10 +18,10 @@ from oapseg.evaluate.predict import REGION
 from oapseg.evaluate.predictions import Predictions
 from oapseg.evaluate.runs import DETAILS, METRICS, benchmark_from_json
 from oapseg.evaluate.scores import GENERATOR, MODEL, read_scores
+from oapseg.monitor.history import history_csv, read_history
 from oapseg.params import ReportParams, load_params
 from oapseg.report.choose import WITH_MASKS, Named, class_panels, look_up, numbers_of, photo_values, shown_task
 from oapseg.report.exemplars import most_used
-from oapseg.report.history import history_csv, read_history
 from oapseg.report.page import Content, render
 from oapseg.report.photos import Row, extremes, side_by_side, spread
 from oapseg.shards.manifest import Manifest, load_manifest

@@ -29,9 +29,14 @@ COMMANDS = {
     "masks": Command("oapseg.report.masks_command", "masks of any folder of photos, by Online Agglomerative Pooling"),
     "compare-runs": Command("oapseg.report.runs_command", "two runs in pairs: scores, photos that changed"),
     "name-clusters": Command("oapseg.report.clusters_command", "save names for a model's clusters"),
+    "watch": Command("oapseg.monitor.watch_command", "a training's health in the terminal"),
+    "plot": Command("oapseg.monitor.plot_command", "a training's curves as a picture and a page"),
     "promote": Command("oapseg.registry.promote_command", "give a registered version an alias, by its gate"),
     "rollback": Command("oapseg.registry.rollback_command", "give an alias back to the version that had it before"),
     "history": Command("oapseg.registry.history_command", "who made which version what, and why"),
+    "serve": Command("oapseg.serve.command", "masks over HTTP, with a page to try it on"),
+    "predict": Command("oapseg.use.predict_command", "masks of photos by a promoted model, resumable"),
+    "export": Command("oapseg.use.export_command", "a model as ONNX, with how far it agrees"),
     "reconcile": Command("oapseg.registry.reconcile_command", "bring the registry's aliases in line with the journal"),
 }
 

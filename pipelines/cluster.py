@@ -14,7 +14,7 @@ TRAINER_ACCOUNT = "oapseg-trainer"  # of the pods of a training on several machi
 SECRETS: dict[str, tuple[str, ...]] = {"oapseg-s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
 CONFIG_MAPS: dict[str, tuple[str, ...]] = {
     "oapseg-s3": ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_CA_BUNDLE"),
-    "oapseg-registry": ("MLFLOW_TRACKING_URI", "PUSHGATEWAY_URL", "OAPSEG_JOURNAL"),
+    "oapseg-registry": ("MLFLOW_TRACKING_URI", "PUSHGATEWAY_URL", "OAPSEG_JOURNAL", "OAPSEG_METRICS_PORT"),
 }
 NOTIFY_SECRETS: dict[str, tuple[str, ...]] = {"oapseg-notify": ("WEBHOOK_URL",)}
 CACHE_VOLUME, CACHE_PATH = "oapseg-cache", "/cache"

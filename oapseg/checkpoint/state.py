@@ -59,6 +59,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{PREFIX}*"))
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was saved at."""
+    return int(checkpoint.name.removeprefix(PREFIX))
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint whose hashes agree; a damaged one is passed over for the one before."""
     for path in reversed(list_checkpoints(folder)):

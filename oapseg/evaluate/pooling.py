@@ -23,11 +23,11 @@ from oapseg.encode.encoder import Encoder
 from oapseg.encode.patches import Patches
 from oapseg.evaluate.cost import write_cost
 from oapseg.evaluate.generators import decided_by, make_generator
-from oapseg.evaluate.label_free import Edges, coverage, edge_alignment, level_agreement, on_grid, photo_edges
 from oapseg.evaluate.predict import generator_results
 from oapseg.evaluate.predictions import Parts, PhotoResults
 from oapseg.evaluate.probe import Probed, probe, warm_up
 from oapseg.masks import INSTANCE, SEMANTIC, Masks
+from oapseg.monitor.label_free import Edges, coverage, edge_alignment, level_agreement, on_grid, photo_edges
 from oapseg.params import Params, PredictParams
 from oapseg.pool.generator import Generator
 from oapseg.progress import Progress

@@ -19,7 +19,11 @@ from oapseg.encode.encoder import Encoder
 from oapseg.encode.patches import Patches
 from oapseg.evaluate.instances import score_class_agnostic
 from oapseg.evaluate.intervals import resample_photos
-from oapseg.evaluate.label_free import (
+from oapseg.evaluate.overlaps import Photo, find_overlaps
+from oapseg.evaluate.pooling import dense_crf, encode
+from oapseg.evaluate.predict import generator_results
+from oapseg.masks import INSTANCE, Masks
+from oapseg.monitor.label_free import (
     Edges,
     coverage,
     crop_stability,
@@ -30,10 +34,6 @@ from oapseg.evaluate.label_free import (
     outline,
     photo_edges,
 )
-from oapseg.evaluate.overlaps import Photo, find_overlaps
-from oapseg.evaluate.pooling import dense_crf, encode
-from oapseg.evaluate.predict import generator_results
-from oapseg.masks import INSTANCE, Masks
 from oapseg.params import Params, RangeParams, Section
 from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator

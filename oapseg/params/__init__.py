@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from oapseg.params.data import BenchmarkParams, SampleParams, SetParams, ShardsParams, Source
 from oapseg.params.encode import EncodeParams, EncoderParams
+from oapseg.params.monitor import MonitorParams
 from oapseg.params.pool import OAPParams, PoolParams
 from oapseg.params.refine import CRFParams, RefineParams
 from oapseg.params.section import Count, Device, Precision, Section, Seed
@@ -20,6 +21,7 @@ from oapseg.params.train import ACGParams, FinetuneParams, ModelParams, Pretrain
 from oapseg.params.use import (
     CompareParams,
     EvaluateParams,
+    ExportParams,
     GateParams,
     LimitParams,
     PredictParams,
@@ -27,6 +29,7 @@ from oapseg.params.use import (
     RangeParams,
     RegisterParams,
     ReportParams,
+    ServeParams,
     TextParams,
     TuneParams,
 )
@@ -41,10 +44,12 @@ __all__ = [
     "EncodeParams",
     "EncoderParams",
     "EvaluateParams",
+    "ExportParams",
     "FinetuneParams",
     "GateParams",
     "LimitParams",
     "ModelParams",
+    "MonitorParams",
     "OAPParams",
     "Params",
     "PoolParams",
@@ -58,6 +63,7 @@ __all__ = [
     "ReportParams",
     "SampleParams",
     "Section",
+    "ServeParams",
     "SetParams",
     "ShardsParams",
     "Source",
@@ -82,12 +88,15 @@ class Params(Section):
     pretrain: PretrainParams
     finetune: FinetuneParams
     acg: ACGParams
+    monitor: MonitorParams
     predict: PredictParams
     evaluate: EvaluateParams
     benchmarks: dict[str, BenchmarkParams]
     report: ReportParams
     registration: Annotated[RegisterParams, Field(alias="register")]  # `register` is a method of every ABCMeta class
     promote: PromoteParams
+    serve: ServeParams
+    export: ExportParams
     compare: CompareParams
     tune: TuneParams
 

@@ -5,7 +5,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from oapseg.params.section import Count, CountOrZero, Device, NotNegative, Precision, Real, Section, Seed, Share, Whole
+from oapseg.params.section import (
+    Count,
+    CountOrZero,
+    Device,
+    NotNegative,
+    Positive,
+    Precision,
+    Real,
+    Section,
+    Seed,
+    Share,
+    Whole,
+)
 
 
 class PredictParams(Section):
@@ -96,6 +108,52 @@ class PromoteParams(Section):
     reason: str
     override: str
     gates: dict[Alias, GateParams]
+
+
+class ServeParams(Section):
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[Whole, Field(ge=0, le=65535)]
+    device: Device
+    precision: Precision
+    batch: Annotated[Whole, Field(ge=1, le=256)]
+    wait_ms: Annotated[NotNegative, Field(le=1000)]
+    queue: Annotated[Whole, Field(ge=1, le=10_000)]
+    queue_mb: Count
+    upload_mb: Annotated[Whole, Field(ge=1, le=1000)]
+    megapixels: Annotated[Positive, Field(le=1000)]
+    upload_s: Positive
+    timeout_s: Positive
+    answers: Annotated[Whole, Field(ge=1, le=64)]
+    follow_s: Annotated[Real, Field(ge=1)] | None
+    leave_s: NotNegative
+    drain_s: Positive
+    min_score: Share
+
+    @model_validator(mode="after")
+    def _an_upload_has_room(self) -> "ServeParams":
+        if self.upload_mb > self.queue_mb:
+            raise ValueError(f"upload_mb must be queue_mb, {self.queue_mb}, or less")
+        return self
+
+
+class ExportBoundParams(Section):
+    min_iou: Share
+    max_score: Share
+    max_clusters: Share
+
+
+class ExportBoundsParams(Section):
+    fp32: ExportBoundParams
+    fp16: ExportBoundParams
+    int8: ExportBoundParams
+
+
+class ExportParams(Section):
+    precisions: Annotated[list[Literal["fp32", "fp16", "int8"]], Field(min_length=1)]
+    sampling: Literal["gathers", "grid_sample"]
+    photos: Count
+    bounds: ExportBoundsParams
+    cost_photos: CountOrZero
 
 
 class CompareParams(Section):

@@ -7,11 +7,13 @@ and only a promoter killed in between leaves it behind, until the next promotion
 
 import getpass
 import os
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from oapseg.monitor import push
 from oapseg.params import GateParams
 from oapseg.registry.evidence import Evidence, evidence_of
 from oapseg.registry.gate import Verdict, judge, passed, records, refusal
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 WHO = "OAPSEG_WHO"  # of the environment: who promotes
 GATE = "gate."  # opens the tag that says how an alias's gate judged a version
 TAG_CHARACTERS = 1000
+HEADLINE = re.compile(r"(^|\.)model\.[a-z_]*(AP50|AR100|mIoU|PQ)$")  # scores of a version that a dashboard shows
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,16 @@ def follow(client: "MlflowClient", journal: Journal, alias: str) -> tuple[int | 
         if has(client, journal.model, alias) != decided.version:
             client.set_registered_model_alias(journal.model, alias, str(decided.version))
         if head(journal.entries(), alias) == decided:
+            tell(client, journal.model, alias, decided.version)
             return first, decided.version
+
+
+def tell(client: "MlflowClient", name: str, alias: str, version: int) -> None:
+    """Tell the Pushgateway, where there is one, which version has the alias, with its headline scores."""
+    if os.environ.get(push.GATEWAY):
+        run_id = get_version(client, name, version).run_id
+        scores = client.get_run(run_id).data.metrics if run_id else {}
+        push.alias(name, alias, version, {metric: value for metric, value in scores.items() if HEADLINE.search(metric)})
 
 
 def has(client: "MlflowClient", name: str, alias: str) -> int | None:

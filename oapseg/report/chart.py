@@ -4,7 +4,7 @@ import math
 from html import escape
 from itertools import pairwise
 
-from oapseg.report.history import Column
+from oapseg.monitor.history import Column
 
 WIDTH, HEIGHT = 340, 190  # of a learning curve, in user units
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 22  # margins

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from oapseg.evaluate.scores import GAIN, GENERATOR, MODEL, SIZES, Score
+from oapseg.monitor.history import Column
 from oapseg.report.breakdowns import breakdown_chapter, confusion_chapter, curve_chapter
 from oapseg.report.chart import curves, interval_bars
 from oapseg.report.exemplars import Cluster, naming_chapter
-from oapseg.report.history import Column
 from oapseg.report.photos import Row, rows_html
 from oapseg.report.published import published_chapter
 

@@ -11,6 +11,7 @@ from oapseg.checkpoint.optimizer import optimizer_tensors, restore_optimizer, wi
 from oapseg.checkpoint.state import State
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.load import load_folder
+from oapseg.monitor.quality import Observer
 from oapseg.params import ACGParams, Params, recipe
 from oapseg.pool.concept_generator import ConceptGenerator, Size, save_generator
 from oapseg.pool.modularity import assignment, modularity_loss
@@ -45,6 +46,8 @@ class ConceptTraining:
         seed: int,
     ) -> None:
         self.params, self.placement, self.steps, self.batches_from = params, placement, params.steps, batches_from
+        self.images = params.batch // placement.world
+        self.observer: Observer | None = None
         self._batches: Iterator[list[Photo]] | None = None
         self.encoder = encoder.to(placement.device)
         torch.manual_seed(seed)
@@ -98,7 +101,9 @@ def train_concepts(params: Params, manifest: Manifest, encoder_folder: Path, out
     )
     fingerprint = fingerprint_of([settings], [params.seed], [manifest], [encoder_folder / "model.safetensors"])
     params_yaml = recipe(params, "acg", without=WITHOUT_EFFECT)
-    final = fit(task, Run(out, params_yaml, fingerprint, settings.checkpoint_every_s, settings.log_every))
+    final = fit(
+        task, Run(out, params_yaml, fingerprint, settings.checkpoint_every_s, settings.log_every, params.monitor)
+    )
     if final is not None:
         task.generator.load_state_dict(final.model)
         save_generator(task.generator, out / WEIGHTS)

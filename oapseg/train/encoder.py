@@ -14,6 +14,7 @@ from oapseg.checkpoint.optimizer import optimizer_tensors, restore_optimizer, wi
 from oapseg.checkpoint.state import State
 from oapseg.encode.encoder import Encoder, own_encoder
 from oapseg.model.heads import ProjectionHead
+from oapseg.monitor.quality import Observer
 from oapseg.params import EncoderParams
 from oapseg.shards.read import Photos
 from oapseg.shards.views import crop, random_boxes
@@ -51,6 +52,8 @@ class EncoderTraining:
         if len(photos) < params.batch:
             raise ValueError(f"encoder.batch: {params.batch} is more than the {len(photos)} photos there are")
         self.params, self.placement, self.steps, self.seed = params, placement, params.steps, seed
+        self.images = params.batch // placement.world
+        self.observer: Observer | None = None
         self.photos = photos.to(placement.device)
         torch.manual_seed(seed)
         encoder = own_encoder(

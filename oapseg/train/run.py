@@ -13,6 +13,7 @@ from oapseg.checkpoint.export import save_model
 from oapseg.checkpoint.state import latest_checkpoint, load_checkpoint
 from oapseg.encode.load import load_folder, save_folder
 from oapseg.model.segmenter import Segmenter
+from oapseg.monitor.quality import Observer
 from oapseg.params import Params, PretrainParams, Section, recipe
 from oapseg.pool.oap import OAP
 from oapseg.shards.manifest import FILE_NAME, Manifest
@@ -35,7 +36,11 @@ def pretrain(params: Params, manifest: Manifest, encoder_folder: Path, out: Path
     fingerprint = fingerprint_of(
         [params.pool.oap, params.model, settings], [params.seed], [manifest], [encoder_folder / "model.safetensors"]
     )
-    return _train(task, params, _run(settings, out, recipe(params, *MADE_BY, without=WITHOUT_EFFECT), fingerprint))
+    return _train(
+        task,
+        params,
+        _run(params, settings, out, [manifest], recipe(params, *MADE_BY, without=WITHOUT_EFFECT), fingerprint),
+    )
 
 
 def finetune(params: Params, sets: dict[str, Manifest], encoder_folder: Path, start: Path, out: Path) -> Path:
@@ -57,9 +62,9 @@ def finetune(params: Params, sets: dict[str, Manifest], encoder_folder: Path, st
     )
     task = _segmenter_task("finetune", params, settings, mix, encoder_folder, placement)
     task.begin_from(load_checkpoint(checkpoint))
-    return _train(
-        task, params, _run(settings, out, recipe(params, *MADE_BY, "finetune", without=WITHOUT_EFFECT), fingerprint)
-    )
+    manifests = [manifest for manifest, _ in mix]
+    made_by = recipe(params, *MADE_BY, "finetune", without=WITHOUT_EFFECT)
+    return _train(task, params, _run(params, settings, out, manifests, made_by, fingerprint))
 
 
 def train_encoder(params: Params, manifest: Manifest, out: Path) -> Path:
@@ -69,8 +74,10 @@ def train_encoder(params: Params, manifest: Manifest, out: Path) -> Path:
     held = hold_photos(Photos(manifest), settings.photo_px, limit=settings.max_photos, seed=params.seed)
     task = EncoderTraining(settings, held, placement, seed=params.seed)
     run = _run(
+        params,
         settings,
         out,
+        [manifest],
         recipe(params, "encoder", without=WITHOUT_EFFECT),
         fingerprint_of([settings], [params.seed], [manifest], []),
     )
@@ -118,6 +125,7 @@ def _segmenter_task(
         sum(manifest.num_samples for manifest, _ in mix) / settings.batch,
         placement,
         seed=params.seed,
+        observer=Observer(every=params.monitor.every, photos=params.monitor.photos, levels=len(params.pool.oap.tau)),
     )
 
 
@@ -131,5 +139,16 @@ def _train(task: SegmenterTraining, params: Params, run: Run) -> Path:
     return folder
 
 
-def _run(settings: Any, out: Path, params_yaml: str, fingerprint: str) -> Run:
-    return Run(out, params_yaml, fingerprint, settings.checkpoint_every_s, settings.log_every)
+def _run(
+    params: Params, settings: Any, out: Path, manifests: Sequence[Manifest], params_yaml: str, fingerprint: str
+) -> Run:
+    skipped = sum(len(names) for manifest in manifests for names in manifest.skipped.values())
+    return Run(
+        out,
+        params_yaml,
+        fingerprint,
+        settings.checkpoint_every_s,
+        settings.log_every,
+        params.monitor,
+        {"skipped_photos": float(skipped)},
+    )

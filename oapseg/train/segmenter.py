@@ -14,6 +14,8 @@ from oapseg.masks import Masks
 from oapseg.match.bipartite import Match, dice_cost, match_by_kind
 from oapseg.model.mask_decoder import Prediction
 from oapseg.model.segmenter import Segmenter
+from oapseg.monitor.laps import Laps, device_use
+from oapseg.monitor.quality import Observer, pair_measures
 from oapseg.params import PretrainParams
 from oapseg.pool.generator import Generator
 from oapseg.shards.views import Views, cut_masks
@@ -39,7 +41,8 @@ class Targets(NamedTuple):
 class SegmenterTraining:
     """Online pretraining: pseudo-masks are pooled from the teacher's keys inside each step. A `Task` of the loop.
 
-    `batches_from(step)` yields this rank's views of that step and of each one after it.
+    `batches_from(step)` yields this rank's views of that step and of each one after it. An `observer` measures some
+    steps and changes none.
     """
 
     def __init__(
@@ -53,10 +56,13 @@ class SegmenterTraining:
         placement: Placement,
         *,
         seed: int,
+        observer: Observer | None = None,
     ) -> None:
         self.name, self.params, self.placement, self.seed = name, params, placement, seed
         self.steps, self.generator, self.batches_from = params.steps, generator, batches_from
+        self.images, self.observer = params.batch // placement.world, observer
         self._batches: Iterator[list[Views]] | None = None
+        self._skipped = 0  # steps whose photos were passed over
         self.freeze_head_steps = params.freeze_head_epochs * steps_per_epoch
         self.student = student.to(placement.device).train()
         if placement.device.type == "cpu":
@@ -66,35 +72,47 @@ class SegmenterTraining:
         self.optimizer = _optimizer(self.student, params)
 
     def step(self, step: int) -> dict[str, float]:
-        params, placement = self.params, self.placement
+        params, placement, observer = self.params, self.placement, self.observer
         rates = self._schedule(step)
-        random = torch.Generator(placement.device).manual_seed(mix_seeds(self.seed, step, placement.rank))
+        random = torch.Generator(placement.device).manual_seed(
+            mix_seeds(self.seed, step + self._skipped, placement.rank)
+        )
+        measured = observer is not None and observer.due(step)
+        laps = Laps(placement.device, exact=measured)
         # views
         if self._batches is None:
-            self._batches = self.batches_from(step)
+            self._batches = self.batches_from(step + self._skipped)
         views = next(self._batches)
+        laps("loader")
         whole = to_unit(torch.stack([view.whole for view in views]).to(placement.device))
         local = to_unit(torch.cat([view.local for view in views]).to(placement.device))
         local = jitter_colour(local, random)
         # teacher
         with torch.no_grad(), placement.autocast():
             keys, grid = self.teacher.backbone.keys(whole)
+        laps("teacher")
         # pool
         masks = self.generator.batch([Patches(photo.float(), grid) for photo in keys])
+        laps("pool")
         with torch.no_grad(), placement.autocast():
             teacher_logits = self.teacher.feature_logits(torch.cat([found.features for found in masks]))
+        laps("teacher")
         # student
         with placement.autocast():
             predictions = self.student(local)
+        laps("student")
         # match
         targets = self._targets(views, masks, predictions[0].mask_logits.shape[-1])
         matches = [_match_layer(prediction, targets, self.student.decoder.kind) for prediction in predictions]
+        laps("match")
         # loss
         parts = self._losses(predictions, targets, matches, teacher_logits, rates["teacher_temperature"], random)
         loss = sum(getattr(params, f"weight_{part}") * value for part, value in parts.items())
+        laps("loss")
         # step
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        laps("backward")
         if step < self.freeze_head_steps:
             self.student.head.prototypes.grad = None
         trained = [p for p in self.student.parameters() if p.grad is not None]
@@ -104,15 +122,28 @@ class SegmenterTraining:
         # follow
         follow(self.teacher, self.student, rates["momentum"])
         self.centre.update(teacher_logits, params.centre_momentum, placement)
-        return {
+        laps("optimizer")
+        codes = teacher_codes(teacher_logits, self.centre.value, rates["teacher_temperature"])
+        values = {
             "loss": float(loss.detach()),
             **{f"loss_{part}": float(value.detach()) for part, value in parts.items()},
             **rates,
             "gradient_norm": float(norm),
             "masks": sum(len(found) for found in masks) / len(masks),
             "matched": sum(len(match.query) for match in matches[-1]) / local.shape[0],
-            **cluster_health(teacher_codes(teacher_logits, self.centre.value, rates["teacher_temperature"])),
+            **cluster_health(codes),
+            **{f"seconds_{part}": seconds for part, seconds in laps.seconds.items()},
         }
+        # look
+        if observer is not None:
+            observer.remember([view.whole for view in views], masks)
+        if observer is not None and measured:
+            wholes = torch.stack([view.whole for view in views]).to(placement.device)
+            values |= observer.measure(wholes, masks, codes, teacher_logits, self.centre.value)
+            values |= _pairs(predictions[-1], targets, matches[-1]) | device_use(placement.device)
+            values["matched_share"] = values["matched"] / len(self.student.decoder.kind)
+            values["student_temperature"] = params.student_temperature
+        return values
 
     def state(self, step: int) -> State:
         tensors = {
@@ -120,7 +151,14 @@ class SegmenterTraining:
             **with_prefix("centre", self.centre.state_dict()),
             **with_prefix("optimizer", optimizer_tensors(self.optimizer, self.student)),
         }
-        return State(step, dict(self.teacher.state_dict()), tensors, {"draw": step * self.params.batch})
+        return State(
+            step, dict(self.teacher.state_dict()), tensors, {"draw": (step + self._skipped) * self.params.batch}
+        )
+
+    def skip(self, steps: int) -> None:
+        """Pass over the photos of so many steps, with all that is drawn for them."""
+        self._skipped += steps
+        self._batches = None
 
     def begin_from(self, state: State) -> None:
         """Take over what an earlier training learned, with a fresh optimizer and fresh schedules.
@@ -140,6 +178,7 @@ class SegmenterTraining:
 
     def restore(self, state: State) -> None:
         self.begin_from(state)
+        self._skipped, self._batches = state.values["draw"] // self.params.batch - state.step, None
         restore_optimizer(self.optimizer, self.student, without_prefix("optimizer", state.tensors))
 
     def _schedule(self, step: int) -> dict[str, float]:
@@ -223,6 +262,14 @@ def _match_layer(prediction: Prediction, targets: list[Targets], query_kind: Ten
         match_by_kind(dice_cost(logits.detach().flatten(1), target.masks.flatten(1)), query_kind, target.kind)
         for logits, target in zip(prediction.mask_logits, targets, strict=True)
     ]
+
+
+@torch.no_grad()
+def _pairs(prediction: Prediction, targets: list[Targets], matches: list[Match]) -> dict[str, float]:
+    """How the matched queries of all views agree with their masks."""
+    logits = [mask[match.query] for mask, match in zip(prediction.mask_logits, matches, strict=True)]
+    wanted = [target.masks[match.target] for target, match in zip(targets, matches, strict=True)]
+    return pair_measures(torch.cat(logits), torch.cat(wanted))
 
 
 def _optimizer(student: Segmenter, params: PretrainParams) -> torch.optim.AdamW:

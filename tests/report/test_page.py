@@ -13,10 +13,10 @@ from report.read_page import from_outside, read_page
 
 from oapseg.evaluate.scores import Score
 from oapseg.masks import mask_to_rle
+from oapseg.monitor.history import history_csv, read_history
 from oapseg.report.breakdowns import breakdown_chapter, confusion_chapter
 from oapseg.report.chart import columns, curves, interval_bars, precision_recall
 from oapseg.report.exemplars import Cluster
-from oapseg.report.history import history_csv, read_history
 from oapseg.report.page import Content, render
 from oapseg.report.photos import Row, best_for_each, class_maps, extremes, ranked_apart, side_by_side, spread
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from oapseg.evaluate.label_free import (
+from oapseg.masks import Masks
+from oapseg.monitor.label_free import (
     agreement,
     coverage,
     crop_stability,
@@ -17,7 +18,6 @@ from oapseg.evaluate.label_free import (
     outline,
     photo_edges,
 )
-from oapseg.masks import Masks
 
 GRID = (8, 12)
 

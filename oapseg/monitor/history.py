@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 HISTORY = "history.jsonl"
+TABLE = "history.csv"  # the same as a table, brought up to date with each checkpoint
 
 Column = list[tuple[float, float]]  # (step, value)
 
@@ -31,6 +32,15 @@ def read_history(folder: Path) -> dict[str, Column]:
             if name != "step" and isinstance(value, int | float):
                 columns.setdefault(name, []).append((float(step), float(value)))
     return columns
+
+
+def rows_of(columns: dict[str, Column]) -> list[dict[str, float]]:
+    """The lines again, in the order of their steps."""
+    rows: dict[float, dict[str, float]] = {}
+    for name, column in columns.items():
+        for step, value in column:
+            rows.setdefault(step, {"step": step})[name] = value
+    return [row for _, row in sorted(rows.items())]
 
 
 def history_csv(columns: dict[str, Column]) -> str:

@@ -1,0 +1,121 @@
+"""A training's health in the terminal, from its `history.jsonl`: alarms, values, and how they went."""
+
+import argparse
+import math
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from oapseg.monitor.health import Health
+from oapseg.monitor.history import HISTORY, Column, read_history, rows_of
+from oapseg.monitor.panels import GROUPS
+from oapseg.params import load_params
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+WIDTH = 40  # of a line of blocks
+STALE_S = 600  # without a new line, the training has ended or stands
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training, such as work/pretrain")
+    parser.add_argument("--once", action="store_true", help="print it once, and leave with 1 where there is an alarm")
+    parser.add_argument("--every-s", type=float, default=2.0, help="seconds between looks")
+
+
+def main(args: argparse.Namespace) -> int:
+    load_params(args.params)  # whose mistakes every command tells
+    if args.every_s <= 0:
+        raise ValueError(f"--every-s: must be above 0, is {args.every_s}")
+    console = Console(highlight=False)
+    if args.once:
+        console.print(view(args.run))
+        return int(bool(judged(args.run).alarms))
+    with Live(view(args.run), console=console, screen=False, auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(args.every_s)
+                live.update(view(args.run), refresh=True)
+        except KeyboardInterrupt:
+            return 0
+
+
+def judged(run: Path) -> Health:
+    """What the rules say of the history so far."""
+    health = Health()
+    for row in rows_of(read_history(run)):
+        health.see(row)
+    return health
+
+
+def view(run: Path) -> RenderableType:
+    """The whole picture. Errors: `ValueError` where there is no history."""
+    columns = read_history(run)
+    if not columns:
+        return Text(f"{run}: no step yet")
+    health = judged(run)
+    parts: list[RenderableType] = [_head(run, columns)]
+    parts += [Text(f"ALARM  {alarm}", style="bold red") for alarm in health.alarms]
+    if not health.alarms:
+        parts.append(Text("well: no alarm", style="green"))
+    suspects = {alarm.rule.key for alarm in health.alarms}
+    return Group(*parts, _table(columns, suspects))
+
+
+def _head(run: Path, columns: Mapping[str, Column]) -> Text:
+    step = max(column[-1][0] for column in columns.values())
+    age = time.time() - (run / HISTORY).stat().st_mtime
+    pace = columns.get("images_per_second", [(0.0, math.nan)])[-1][1]
+    said = [f"{run}  step {step:.0f}"]
+    said += [] if math.isnan(pace) else [f"{pace:.2f} photos/s"]
+    said.append(f"last line {age:.0f} s ago" + (": it stands or has ended" if age > STALE_S else ""))
+    return Text(", ".join(said), style="bold")
+
+
+def _table(columns: Mapping[str, Column], suspects: set[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("now", justify="right")
+    table.add_column("over the run", no_wrap=True)
+    table.add_column("from", justify="right")
+    table.add_column("to", justify="right")
+    table.add_column("alarm at", justify="right")
+    for group, panels in GROUPS.items():
+        shown = [(panel, key, name) for panel in panels for key, name in panel.lines(columns).items()]
+        if not shown:
+            continue
+        table.add_row(Text(group, style="bold"))
+        for panel, key, name in shown:
+            values = [value for _, value in columns[key] if math.isfinite(value)]
+            if not values:
+                continue
+            limits = ", ".join(f"{rule.sign} {rule.limit:g}" for rule in panel.rules() if rule.key == key)
+            label = panel.title if name == panel.title.lower() else f"{panel.title}: {name}"
+            table.add_row(
+                Text(f"  {label}", style="bold red" if key in suspects else ""),
+                _short(values[-1]),
+                blocks(values),
+                _short(min(values)),
+                _short(max(values)),
+                limits,
+            )
+    return table
+
+
+def blocks(values: Sequence[float | int], width: int = WIDTH) -> str:
+    """Values as a row of blocks, means of neighbours where there are more than fit."""
+    if len(values) > width:
+        edges = [round(place * len(values) / width) for place in range(width + 1)]
+        values = [sum(values[start:stop]) / (stop - start) for start, stop in pairwise(edges)]
+    low, high = min(values), max(values)
+    span = high - low
+    return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1)) if span else 0] for value in values)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

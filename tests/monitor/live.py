@@ -1,0 +1,152 @@
+"""A real Prometheus and Pushgateway on free ports, and what is wrong with dashboards and rules when asked of them."""
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "k8s" / "monitoring"
+BOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
+VARIABLES = {"$run": ".+", "$rank": ".+", "${pictures}": ""}
+SELECTOR = re.compile(r"\boapseg_\w+(?:\{[^}]*\})?")
+
+Board = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    url: str
+
+    def ask(self, expr: str) -> list[dict[str, Any]]:
+        """The series of an instant query. Errors: `ValueError` where it is none."""
+        query = urllib.parse.urlencode({"query": expr})
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}", timeout=10) as answer:
+                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+                return found
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"{expr}: {json.load(error)['error']}") from None
+
+
+def missing() -> bool:
+    return shutil.which("prometheus") is None or shutil.which("prometheus-pushgateway") is None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def prometheus(folder: Path, targets: dict[str, list[int]]) -> Iterator[Prometheus]:
+    """Scrapes local ports every second, by name of the job; `pushgateway` keeps the labels that were pushed."""
+    jobs = [
+        {
+            "job_name": name,
+            "honor_labels": name == "pushgateway",
+            "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}],
+        }
+        for name, ports in targets.items()
+    ]
+    pace = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    rules = [str(MONITORING / "rules.yaml")]
+    (folder / "prometheus.yml").write_text(
+        yaml.safe_dump({"global": pace, "rule_files": rules, "scrape_configs": jobs})
+    )
+    port = free_port()
+    options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    with running(["prometheus", *options, f"--web.listen-address=127.0.0.1:{port}"]):
+        yield Prometheus(f"http://127.0.0.1:{port}")
+
+
+@contextlib.contextmanager
+def pushgateway() -> Iterator[int]:
+    port = free_port()
+    with running(["prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{port}"]):
+        yield port
+
+
+@contextlib.contextmanager
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for(prometheus: Prometheus, expr: str, patience_s: float = 300.0) -> None:
+    """Until a query has an answer."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, ValueError):
+            if prometheus.ask(expr):
+                return
+        time.sleep(0.5)
+    raise AssertionError(f"no answer to {expr} in {patience_s:.0f} s")
+
+
+def problems(board: Board, prometheus: Prometheus, absent: frozenset[str], source: str) -> list[str]:
+    """What is wrong with a dashboard: no series (unless all its metrics may be absent), legends, sources, texts."""
+    found = []
+    for panel in board["panels"]:
+        if panel["type"] in ("row", "text"):
+            continue
+        where = f"{board['title']}, {panel['title']}"
+        defaults = panel["fieldConfig"]["defaults"]
+        if not panel.get("description") or not defaults.get("unit") or not defaults.get("thresholds"):
+            found.append(f"{where}: no description, unit or thresholds")
+        for target in panel["targets"]:
+            if {panel["datasource"]["uid"], target["datasource"]["uid"]} != {source}:
+                found.append(f"{where}: another source than {source}")
+            found += _of_target(where, target, prometheus, absent)
+    return found
+
+
+def _of_target(where: str, target: Board, prometheus: Prometheus, absent: frozenset[str]) -> list[str]:
+    expr = target["expr"]
+    for name, value in VARIABLES.items():
+        expr = expr.replace(name, value)
+    try:
+        series = prometheus.ask(expr)
+    except ValueError as error:
+        return [f"{where}: {error}"]
+    if not series:
+        names = {re.match(r"\w+", each)[0] for each in SELECTOR.findall(expr)}  # type: ignore[index]
+        return [] if names and names <= absent else [f"{where}: no series for {expr}"]
+    labels = re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
+    return [
+        f"{where}: no label {label} on {one['metric']}"
+        for label in labels
+        for one in series
+        if label not in one["metric"]
+    ]
+
+
+def rule_problems(expr: str, prometheus: Prometheus) -> list[str]:
+    """Selectors of a rule that no series answers, or that the rule cannot be read."""
+    try:
+        prometheus.ask(expr)
+        return [f"{expr}: no series for {each}" for each in SELECTOR.findall(expr) if not prometheus.ask(each)]
+    except ValueError as error:
+        return [str(error)]

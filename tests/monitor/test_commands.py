@@ -1,0 +1,57 @@
+"""`oapseg watch` and `oapseg plot` on recorded histories: what they show, and what they say where there is none."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from oapseg.cli import main
+from oapseg.monitor.history import HISTORY
+from oapseg.monitor.watch_command import blocks
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    shutil.copy(RECORDED / "black_photos.jsonl", tmp_path / HISTORY)
+    return tmp_path
+
+
+def test_watching_a_broken_training_names_its_alarm_and_ends_with_1(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["watch", str(run), "--once"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "ALARM MaskInflation: half of the pseudo-masks" in said
+    assert "step 71" in said
+
+
+def test_watching_a_healthy_one_ends_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(RECORDED / "healthy_small.jsonl", tmp_path / HISTORY)
+    assert main(["watch", str(tmp_path), "--once"]) == 0
+    assert "well: no alarm" in capsys.readouterr().out
+
+
+def test_the_curves_are_a_picture_and_a_page_with_all_inside(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["plot", str(run), "--out", str(out)]) == 0
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    page = (out / "curves.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "MaskInflation" in page
+    assert "http" not in page
+
+
+@pytest.mark.parametrize("command", [["watch", "--once"], ["plot"]])
+def test_without_a_history_it_is_one_line(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command[0], str(tmp_path), *command[1:]]) == 2
+    assert "history.jsonl: cannot be read" in capsys.readouterr().err
+
+
+def test_values_are_blocks_from_the_lowest_to_the_highest() -> None:
+    assert blocks([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]) == "▁▂▃▄▅▆▇█"
+    assert blocks([5, 5]) == "▁▁"
+    assert len(blocks(list(range(1000)))) == 40
