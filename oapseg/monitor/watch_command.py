@@ -18,7 +18,8 @@ from oapseg.monitor.panels import GROUPS
 from oapseg.params import load_params
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-WIDTH = 40  # of a line of blocks
+WIDTH, LEAST_WIDTH = 40, 8  # of a line of blocks
+NUMBERS_WIDTH = 72  # of the columns beside it
 STALE_S = 600  # without a new line, the training has ended or stands
 
 
@@ -34,13 +35,13 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--every-s: must be above 0, is {args.every_s}")
     console = Console(highlight=False)
     if args.once:
-        console.print(view(args.run))
+        console.print(view(args.run, console.width))
         return int(bool(judged(args.run).alarms))
-    with Live(view(args.run), console=console, screen=False, auto_refresh=False) as live:
+    with Live(view(args.run, console.width), console=console, screen=False, auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(args.every_s)
-                live.update(view(args.run), refresh=True)
+                live.update(view(args.run, console.width), refresh=True)
         except KeyboardInterrupt:
             return 0
 
@@ -53,8 +54,8 @@ def judged(run: Path) -> Health:
     return health
 
 
-def view(run: Path) -> RenderableType:
-    """The whole picture. Errors: `ValueError` where there is no history."""
+def view(run: Path, width: int) -> RenderableType:
+    """The whole picture, for a terminal of so many columns. Errors: `ValueError` where there is no history."""
     columns = read_history(run)
     if not columns:
         return Text(f"{run}: no step yet")
@@ -64,7 +65,7 @@ def view(run: Path) -> RenderableType:
     if not health.alarms:
         parts.append(Text("well: no alarm", style="green"))
     suspects = {alarm.rule.key for alarm in health.alarms}
-    return Group(*parts, _table(columns, suspects))
+    return Group(*parts, _table(columns, suspects, min(WIDTH, max(LEAST_WIDTH, width - NUMBERS_WIDTH))))
 
 
 def _head(run: Path, columns: Mapping[str, Column]) -> Text:
@@ -77,14 +78,13 @@ def _head(run: Path, columns: Mapping[str, Column]) -> Text:
     return Text(", ".join(said), style="bold")
 
 
-def _table(columns: Mapping[str, Column], suspects: set[str]) -> Table:
+def _table(columns: Mapping[str, Column], suspects: set[str], width: int) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
-    table.add_column("now", justify="right")
-    table.add_column("over the run", no_wrap=True)
-    table.add_column("from", justify="right")
-    table.add_column("to", justify="right")
-    table.add_column("alarm at", justify="right")
+    table.add_column("now", justify="right", no_wrap=True)
+    table.add_column("so far", no_wrap=True)
+    for name in ("from", "to", "alarm at"):
+        table.add_column(name, justify="right", no_wrap=True)
     for group, panels in GROUPS.items():
         shown = [(panel, key, name) for panel in panels for key, name in panel.lines(columns).items()]
         if not shown:
@@ -99,7 +99,7 @@ def _table(columns: Mapping[str, Column], suspects: set[str]) -> Table:
             table.add_row(
                 Text(f"  {label}", style="bold red" if key in suspects else ""),
                 _short(values[-1]),
-                blocks(values),
+                blocks(values, width),
                 _short(min(values)),
                 _short(max(values)),
                 limits,
@@ -118,4 +118,6 @@ def blocks(values: Sequence[float | int], width: int = WIDTH) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"

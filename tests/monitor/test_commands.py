@@ -1,5 +1,6 @@
 """`oapseg watch` and `oapseg plot` on recorded histories: what they show, and what they say where there is none."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_the_curves_are_a_picture_and_a_page_with_all_inside(run: Path, tmp_path
     assert page.count("data:image/png;base64,") == 4
     assert "MaskInflation" in page
     assert "http" not in page
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_what_is_watched_has_its_number_however_narrow_the_terminal(
+    run: Path, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    main(["watch", str(run), "--once"])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  Loss "))
+    newest = json.loads((run / HISTORY).read_text().splitlines()[-1])["loss"]
+    assert line.split()[1] == f"{newest:.4g}"
 
 
 @pytest.mark.parametrize("command", [["watch", "--once"], ["plot"]])
