@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from oapseg.params import default_params_path, load_params, parse_params
+from oapseg.params import default_params_path, load_params, parse_params, recipe
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
@@ -146,3 +146,10 @@ def test_a_file_that_is_none_is_one_line_that_names_it(content: bytes | None, me
         load_params(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_the_mix_of_sets_is_the_same_in_whatever_order_it_is_written() -> None:
+    """A form's mapping comes back in an order of its own; draws and the recipe kept with a model follow the mix's."""
+    one, other = {"pretrain": 0.3, "finetune": 0.7}, {"finetune": 0.7, "pretrain": 0.3}
+    recipes = [recipe(parse_params(changed("finetune.mix", mix), "params.yaml"), "finetune") for mix in (one, other)]
+    assert recipes[0] == recipes[1]

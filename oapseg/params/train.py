@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from oapseg.params.section import (
     Count,
@@ -77,7 +77,8 @@ class FinetuneParams(Section):
     steps: Count
     lr: Positive
     warmup_steps: CountOrZero
-    mix: Annotated[dict[str, Positive], Field(min_length=1)]
+    # By name: draws follow the order of the sets, and a mapping that went through a form comes back in any.
+    mix: Annotated[dict[str, Positive], Field(min_length=1), AfterValidator(lambda mix: dict(sorted(mix.items())))]
 
     def over(self, pretrain: PretrainParams) -> PretrainParams:
         """The parameters of the loop: those of pretraining, with what fine-tuning changes."""

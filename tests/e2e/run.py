@@ -20,6 +20,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import unified_diff
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,11 @@ SMALL = (
     "report.photos=4",
 )
 BUCKET, RUN = "oapseg", "e2e"
-COMPARED = ("work/evaluate/headlines.json", "work/evaluate/metrics.json", "work/finetune/model/model.safetensors")
+COMPARED = (
+    *("work/evaluate/headlines.json", "work/evaluate/metrics.json"),
+    *("work/finetune/model/model.safetensors", "work/finetune/model/params.yaml", "work/finetune/model/sha256.json"),
+)
+BINARY = (".safetensors",)
 PROGRAMS = ("podman", "buildah", "mmdebstrap", "runc")
 # Sums of floating-point numbers are in the order of the threads, so both engines get as many.
 THREADS = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))}
@@ -76,6 +82,8 @@ def run(folder: Path, image: str, overrides: tuple[str, ...]) -> int:
             in_containers(folder, copy, image, s3.environment | {"MLFLOW_TRACKING_URI": registry})
         place = f"s3://{BUCKET}/runs/{RUN}"
         ours = {path: storage.read_bytes(f"{place}/{path}") for path in COMPARED}
+        for path, content in ours.items():  # beside what the clone makes, for those who ask where they differ
+            storage.write_bytes(folder / "containers" / path, content)
         ours["content"] = registered(registry, storage.read_json(f"{place}/work/register/version.json"))
     with measured("dvc repro"):
         command = [sys.executable, "-m", "dvc", "repro", "--quiet"]
@@ -90,9 +98,17 @@ def run(folder: Path, image: str, overrides: tuple[str, ...]) -> int:
     for path in ours:
         same = "equal" if ours[path] == theirs[path] else "NOT EQUAL"
         print(f"{path}: {same} (sha256 {hashlib.sha256(ours[path]).hexdigest()[:16]})")
+        if same != "equal" and Path(path).suffix not in BINARY:
+            print("".join(differing(ours[path].decode(), theirs[path].decode())))
     leaks = [path.name for path in folder.glob("*.log") if ceph.SECRET_KEY in path.read_text()]
     print(f"secret key in a log: {', '.join(leaks) or 'no'}")
     return int(bool(leaks) or ours != theirs)
+
+
+def differing(ours: str, theirs: str) -> list[str]:
+    """The first lines of the containers' text that `dvc repro` did not write, and those it wrote in their place."""
+    lines = (f"{text}\n".splitlines(keepends=True) for text in (ours, theirs))
+    return list(islice(unified_diff(*lines, "containers", "dvc repro", n=0), 12))
 
 
 def build(image: str) -> None:
