@@ -27,12 +27,12 @@ from components.executor import Execution, Slot, read_execution, write_outputs
 from components.mirror import EVERY_S, Mirror
 from components.parts import gather, joined
 from oapseg import storage
+from oapseg.checkpoint import RESUME
 from oapseg.cli import CLEAR_ERRORS
 from oapseg.shards.manifest import FILE_NAME
 
 FLAG = "--executor-input"
 METRICS, PAGES = "system.Metrics", ("system.HTML", "system.Markdown")
-RESUME = 75  # as the training loop's
 MISSING = 3  # of a step: the data that it is for are not there
 
 Step = Callable[[list[str]], int]  # a step's name and options, to its exit code

@@ -14,13 +14,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from oapseg.checkpoint import RESUME
 from oapseg.monitor.metrics import METRICS
 
 GATEWAY, KEEP_S, RUN = "PUSHGATEWAY_URL", "OAPSEG_PUSH_KEEP_S", "OAPSEG_RUN"
 JOB, ALIAS_JOB = "oapseg_stage", "oapseg_registry"
 TIMEOUT_S = 10
 DEFAULT_KEEP_S = 20.0
-RESUME = 75  # exit code of a training that was stopped with all saved
 
 
 @contextlib.contextmanager

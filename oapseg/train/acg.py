@@ -20,8 +20,9 @@ from oapseg.shards.read import Sample
 from oapseg.shards.stream import Ticket
 from oapseg.train.data import batches
 from oapseg.train.distributed import Placement, place
-from oapseg.train.loop import Run, fit
+from oapseg.train.loop import fit
 from oapseg.train.run import WITHOUT_EFFECT, fingerprint_of
+from oapseg.train.task import Run
 
 WEIGHTS = "acg.safetensors"
 

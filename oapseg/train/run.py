@@ -21,8 +21,9 @@ from oapseg.shards.read import Photos
 from oapseg.train.data import ToViews, batches
 from oapseg.train.distributed import Placement, place
 from oapseg.train.encoder import EncoderTraining, hold_photos
-from oapseg.train.loop import Run, fit
+from oapseg.train.loop import fit
 from oapseg.train.segmenter import SegmenterTraining
+from oapseg.train.task import Run
 
 WITHOUT_EFFECT = ("workers", "device", "checkpoint_every_s", "log_every", "train")  # keys that no result depends on
 MADE_BY = ("pool.oap", "model", "pretrain")  # sections behind every segmenter

@@ -13,6 +13,7 @@ import pytest
 
 from components import container
 from components.__main__ import main
+from oapseg.checkpoint import RESUME
 
 JOB = {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": {}, "spec": {"trainer": {}}}
 NAME = "pretrain-run-1"
@@ -156,7 +157,7 @@ def test_sigterm_deletes_the_job_and_says_run_again(cluster, words):
     cluster.work = stop
     with pytest.raises(SystemExit) as stopped:
         main(words)
-    assert stopped.value.code == container.RESUME
+    assert stopped.value.code == RESUME
     assert not cluster.jobs
 
 

@@ -9,12 +9,12 @@ import torch
 from test_run import _terminate_after
 from tiny import tiny_encoder, tiny_params, tiny_shards
 
+from oapseg.checkpoint import RESUME
 from oapseg.encode.load import load_encoder, load_folder
 from oapseg.params import Params
 from oapseg.pool.acseg import ACSeg
 from oapseg.shards.manifest import Manifest
 from oapseg.train.acg import train_concepts
-from oapseg.train.loop import RESUME
 
 TINY = {"updates": 2, "heads": 2, "ffn": 16, "steps": 6, "batch": 2, "image_px": 32, "workers": 0, "log_every": 1}
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tiny import tiny_encoder, tiny_params, tiny_shards
 
+from oapseg.checkpoint import RESUME
 from oapseg.checkpoint.state import latest_checkpoint, list_checkpoints, load_checkpoint
 from oapseg.monitor import health, recorder
 from oapseg.monitor.exporter import PORT, Exporter
@@ -19,7 +20,7 @@ from oapseg.monitor.rules import Rule
 from oapseg.params import Params
 from oapseg.shards.manifest import Manifest
 from oapseg.train import loop
-from oapseg.train.loop import RESUME, UnhealthyError
+from oapseg.train.recovery import UnhealthyError
 from oapseg.train.run import pretrain
 from oapseg.train.segmenter import SegmenterTraining
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from tiny import tiny_encoder, tiny_params, tiny_shards, write_params
 
+from oapseg.checkpoint import RESUME
 from oapseg.checkpoint.export import load_model
 from oapseg.checkpoint.state import latest_checkpoint, load_checkpoint
 from oapseg.params import Params
 from oapseg.shards.manifest import Manifest
-from oapseg.train.loop import RESUME
 from oapseg.train.run import finetune, pretrain, train_encoder
 
 
@@ -74,7 +74,7 @@ class _terminate_after:  # noqa: N801  # reads as a phrase where it is used
             return write(value, **options)  # type: ignore[arg-type]
 
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("oapseg.train.loop.json.dumps", dumps)
+        self.patch.setattr(json, "dumps", dumps)
 
     def __exit__(self, *_exception: object) -> None:
         self.patch.undo()
