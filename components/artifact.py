@@ -1,8 +1,9 @@
 """What a step reads and writes on a cluster: the data below a URL, and a small pointer to it as the artifact.
 
 A set of shards is its manifest, with absolute URLs: as an input it is read as it is, and the shards stream. Anything
-else is a listing, `{"kind": "folder" | "file", "url", "files": [{"path", "bytes", "sha256"}]}`, and is copied to where
-the step looks for it. Launchers copy every artifact, so data itself is never one.
+else is a listing, `{"kind": "folder" | "file" | "nothing", "url", "files": [{"path", "bytes", "sha256"}]}`, and is copied
+to where the step looks for it; of a step that was skipped there is nothing. Launchers copy every artifact, so data itself
+is never one.
 """
 
 import json
@@ -57,7 +58,7 @@ def point(location: str, url: str) -> tuple[str, dict[str, Any]]:
 def listing(url: str, files: Mapping[str, str | None]) -> str:
     """The pointer of a folder with these files and their sha256; where that is not known, none is checked."""
     named = [{"path": name, "sha256": sha256} for name, sha256 in files.items()]
-    return json.dumps({"kind": "folder", "url": url, "files": named}, indent=1) + "\n"
+    return json.dumps({"kind": "folder" if named else "nothing", "url": url, "files": named}, indent=1) + "\n"
 
 
 def lay(text: str, path: Path) -> None:

@@ -125,13 +125,28 @@ def test_every_set_of_shards_is_made_by_a_stage_of_its_own() -> None:
 
 def test_the_field_has_every_benchmark_of_params_yaml_scored_by_the_models_of_the_pipeline() -> None:
     benchmarks = yaml.safe_load(default_params_path().read_text())["benchmarks"]
-    assert {stage.name for stage in FIELD} == {f"benchmark@{name}" for name in benchmarks}
+    stages = [stage for stage in FIELD if stage.name.startswith("benchmark@")]
+    assert {stage.name for stage in stages} == {f"benchmark@{name}" for name in benchmarks}
     made = [out.def_path for stage in STAGES for out in stage.outs]
     parser = argparse.ArgumentParser(exit_on_error=False)
     importlib.import_module(FIELD_STEPS["benchmark"].module).add_arguments(parser)
-    for stage in FIELD:
+    for stage in stages:
         name = stage.name.partition("@")[2]
         args = parser.parse_args(shlex.split(stage.cmd)[4:])
         assert (args.name, str(args.out), args.root) == (name, f"work/field/{name}", benchmarks[name]["root"])
         assert all(inside(dep.removeprefix("../"), made) for dep in files_of(stage))
         assert f"benchmarks.{name}" in params_of(stage)
+
+
+def test_each_benchmark_of_the_field_has_a_page_of_what_it_wrote() -> None:
+    benchmarks = yaml.safe_load(default_params_path().read_text())["benchmarks"]
+    stages = {stage.name: stage for stage in FIELD}
+    assert set(stages) == {f"{step}@{name}" for step in ("benchmark", "report") for name in benchmarks}
+    for name in benchmarks:
+        report, folder = stages[f"report@{name}"], f"work/field/{name}"
+        made = [out.def_path for out in stages[f"benchmark@{name}"].outs]
+        args = parsed(report)
+        assert (str(args.evaluate), args.predictions, args.shards) == (folder, f"{folder}/predict", f"{folder}/shards")
+        assert (args.pretrain, args.finetune, str(args.out)) == (None, None, f"{folder}/report")
+        assert set(files_of(report)) <= set(made)
+        assert report.meta["pages"] == [f"{folder}/report/index.html"]

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
-from oapseg.evaluate.coco import NO_CLASS
+from oapseg.evaluate.columns import Column
 from oapseg.evaluate.instances import score_coco
 from oapseg.evaluate.intervals import Measured
+from oapseg.evaluate.matching import NO_CLASS
 from oapseg.evaluate.overlaps import Measure, Overlaps
 from oapseg.match.clusters import MAPPINGS, UNMAPPED
 
@@ -31,12 +32,13 @@ def fit_mapping(
     if min_iou < overlaps.least_iou:
         raise ValueError(f"least_iou {overlaps.least_iou} of the overlaps must be at most the votes' {min_iou}")
     classes = np.array(sorted(categories), dtype=np.int64)
-    labels = _numbers(classes, overlaps.label_category)
-    boxes = overlaps.pairs["box"]
-    votes = np.zeros((1 + overlaps.cluster.max(initial=-1), len(classes)), dtype=np.int64)
-    voting = (boxes.iou > min_iou) & (overlaps.score[boxes.prediction] >= min_score)
-    voting &= (labels[boxes.annotation] != NO_CLASS) & ~overlaps.crowd[boxes.annotation]
-    np.add.at(votes, (overlaps.cluster[boxes.prediction[voting]], labels[boxes.annotation[voting]]), 1)
+    num_clusters = 1 + max(part.cluster.max(initial=-1) for part in overlaps.parts())
+    votes = np.zeros((num_clusters, len(classes)), dtype=np.int64)
+    for part in overlaps.parts():
+        labels, boxes = _numbers(classes, part.label_category), part.pairs["box"]
+        voting = (boxes.iou > min_iou) & (part.score[boxes.prediction] >= min_score)
+        voting &= (labels[boxes.annotation] != NO_CLASS) & ~part.crowd[boxes.annotation]
+        np.add.at(votes, (part.cluster[boxes.prediction[voting]], labels[boxes.annotation[voting]]), 1)
     mapping = MAPPINGS[rule](torch.from_numpy(votes)).tolist()
     return {cluster: int(classes[index]) for cluster, index in enumerate(mapping) if index != UNMAPPED}
 
@@ -60,15 +62,21 @@ def score_class_aware(
     for number, category in enumerate(known.tolist()):
         if frequencies:
             groups.setdefault(frequencies[category], set()).add(number)
-    classes = _classes(known, mapping, overlaps.cluster)
-    labels = _numbers(known, overlaps.label_category)
-    if not is_federated(overlaps):
-        return score_coco(overlaps, classes, labels, resamples, max_dets, groups=groups)
-    kept = _best_of_photo(overlaps, classes, max_dets)
-    searched = np.concatenate([overlaps.absent, np.stack([overlaps.label_photo, overlaps.label_category], 1)])
-    classes = np.where(kept & _among(overlaps.photo, classes, searched, known), classes, NO_CLASS)
-    unjudged = _among(overlaps.photo, classes, overlaps.partial, known)
-    return score_coco(overlaps, classes, labels, resamples, max_dets, unjudged=unjudged, groups=groups)
+    federated = is_federated(overlaps)
+    all_classes, all_labels, all_unjudged = Column(np.int32), Column(np.int32), Column(np.bool_)
+    for part in overlaps.parts():
+        classes = _classes(known, mapping, part.cluster)
+        if federated:
+            kept = _best_of_photo(part, classes, max_dets)
+            searched = np.concatenate([part.absent, np.stack([part.label_photo, part.label_category], 1)])
+            classes = np.where(kept & _among(part.photo, classes, searched, known), classes, NO_CLASS)
+            all_unjudged.append(_among(part.photo, classes, part.partial, known))
+        all_classes.append(classes)
+        all_labels.append(_numbers(known, part.label_category))
+    unjudged = all_unjudged.array() if federated else None
+    return score_coco(
+        overlaps, all_classes.array(), all_labels.array(), resamples, max_dets, unjudged=unjudged, groups=groups
+    )
 
 
 def confusion(
@@ -86,17 +94,17 @@ def confusion(
     `min_iou` or more; column M counts those whose prediction has no class, column M + 1 those without a prediction.
     """
     known = np.array(sorted(categories), dtype=np.int64)
-    labels = _numbers(known, overlaps.label_category)
-    pairs = overlaps.pairs[measure]
-    chosen = np.flatnonzero((pairs.iou >= min_iou) & (overlaps.score[pairs.prediction] >= min_score))
-    chosen = chosen[np.argsort(pairs.iou[chosen], kind="stable")]
-    taken = np.full(len(labels), len(known) + 1)
-    classes = _classes(known, mapping, overlaps.cluster)
-    # Of several values for one annotation the last stays: that of the largest IoU.
-    taken[pairs.annotation[chosen]] = np.where(classes == NO_CLASS, len(known), classes)[pairs.prediction[chosen]]
-    counted = (labels != NO_CLASS) & ~overlaps.crowd
     table = np.zeros((len(known), len(known) + 2), dtype=np.int64)
-    np.add.at(table, (labels[counted], taken[counted]), 1)
+    for part in overlaps.parts():
+        labels, pairs = _numbers(known, part.label_category), part.pairs[measure]
+        chosen = np.flatnonzero((pairs.iou >= min_iou) & (part.score[pairs.prediction] >= min_score))
+        chosen = chosen[np.argsort(pairs.iou[chosen], kind="stable")]
+        taken = np.full(len(labels), len(known) + 1)
+        classes = _classes(known, mapping, part.cluster)
+        # Of several values for one annotation the last stays: that of the largest IoU.
+        taken[pairs.annotation[chosen]] = np.where(classes == NO_CLASS, len(known), classes)[pairs.prediction[chosen]]
+        counted = (labels != NO_CLASS) & ~part.crowd
+        np.add.at(table, (labels[counted], taken[counted]), 1)
     return table
 
 

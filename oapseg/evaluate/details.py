@@ -9,15 +9,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from oapseg.evaluate import class_aware, instances, panoptic, semantic
 from oapseg.evaluate.benchmark import Benchmark
-from oapseg.evaluate.coco import IOU_THRESHOLDS, Matches, average_precision, average_recall, match
+from oapseg.evaluate.coco import average_precision, average_recall, match
 from oapseg.evaluate.counts import share
 from oapseg.evaluate.ground_truth import all_labels
-from oapseg.evaluate.intervals import Measured, resample_photos
+from oapseg.evaluate.intervals import Measured, resample_photos, with_all
 from oapseg.evaluate.look import Seen
+from oapseg.evaluate.matching import IOU_THRESHOLDS
 from oapseg.evaluate.overlaps import MEASURES, Measure, Overlaps
 from oapseg.evaluate.runs import benchmark_json
 from oapseg.params import EvaluateParams
@@ -150,34 +151,21 @@ def _crowding(
     overlaps: Overlaps, measure: Measure, max_dets: int, resamples: Int[np.ndarray, "R B"]
 ) -> list[dict[str, Any]]:
     """AP50 and average recall of the photos with few and with many instances, crowds not counted."""
-    weights = np.concatenate([np.ones((1, resamples.shape[1]), dtype=resamples.dtype), resamples])
-    classes = np.zeros(len(overlaps.score), dtype=np.int64), np.zeros(len(overlaps.crowd), dtype=np.int64)
+    weights = with_all(resamples)
     groups = []
-    for _, area, matches in match(overlaps, measure, *classes, max_dets):
+    for _, area, matches in match(overlaps, measure, *instances.one_class(overlaps), max_dets):
         if area != "all":
             continue
         for fewest, more in zip(CROWDING, (*CROWDING[1:], None), strict=True):
             chosen = (matches.num_truths >= fewest) & (matches.num_truths < (more or np.inf))
             if chosen.any():
-                of_group = _of_photos(matches, chosen)
+                of_group = matches.of_photos(chosen)
                 precision = average_precision(of_group, weights)[:, 0]
                 recall = average_recall(of_group, weights, max_dets).mean(1)
                 scores = {"AP50": _interval(precision), f"AR{max_dets}": _interval(recall)}
                 most = None if more is None else more - 1
                 groups.append({"fewest": fewest, "most": most, "photos": int(chosen.sum()), **scores})
     return groups
-
-
-def _of_photos(matches: Matches, chosen: Bool[np.ndarray, " B"]) -> Matches:
-    kept = chosen[matches.photo]
-    return Matches(
-        matches.photo[kept],
-        matches.rank[kept],
-        matches.score[kept],
-        matches.hit[:, kept],
-        matches.ignored[:, kept],
-        np.where(chosen, matches.num_truths, 0),
-    )
 
 
 def _pixel_confusion(

@@ -7,15 +7,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from oapseg.evaluate.coco import (
-    AREAS_PX,
-    IOU_THRESHOLDS,
     Matches,
     average_precision,
     average_recall,
     match,
     precision_at_recalls,
 )
-from oapseg.evaluate.intervals import Measured
+from oapseg.evaluate.columns import Column
+from oapseg.evaluate.intervals import Measured, with_all
+from oapseg.evaluate.matching import AREAS_PX, IOU_THRESHOLDS, NO_CLASS
 from oapseg.evaluate.overlaps import Measure, Overlaps
 
 
@@ -36,7 +36,7 @@ class Outcomes(NamedTuple):
 
 def score_class_agnostic(overlaps: Overlaps, resamples: Int[np.ndarray, "R B"], max_dets: int) -> dict[str, Measured]:
     """Instance masks against all annotations as one category, as shares in [0, 1]."""
-    return score_coco(overlaps, *_one_class(overlaps), resamples, max_dets)
+    return score_coco(overlaps, *one_class(overlaps), resamples, max_dets)
 
 
 def score_coco(
@@ -56,7 +56,7 @@ def score_coco(
     the group `r`.
     """
     groups = groups or {}
-    weights = np.concatenate([np.ones((1, resamples.shape[1]), dtype=resamples.dtype), resamples])
+    weights = with_all(resamples)
     scores: dict[str, Measured] = {}
     for measure in overlaps.pairs:
         by_class: dict[str, list[Float[np.ndarray, "R T"]]] = {}
@@ -79,7 +79,7 @@ def precision_recall(
     overlaps: Overlaps, measure: Measure, weights: Int[np.ndarray, "R B"], max_dets: int
 ) -> Float[np.ndarray, "R T 101"]:
     """Class-agnostic precision at `coco.RECALL_THRESHOLDS`, for each of `coco.IOU_THRESHOLDS`; NaN without labels."""
-    for _, area, matches in match(overlaps, measure, *_one_class(overlaps), max_dets):
+    for _, area, matches in match(overlaps, measure, *one_class(overlaps), max_dets):
         if area == "all":
             return precision_at_recalls(matches, weights)
     return np.full((len(weights), len(IOU_THRESHOLDS), 101), np.nan)
@@ -96,24 +96,30 @@ def outcomes(
     if not np.isclose(IOU_THRESHOLDS[threshold], min_iou):
         raise ValueError(f"min_iou {min_iou} must be one of COCO's thresholds, 0.50, 0.55 to 0.95")
     num_photos = len(overlaps.image_ids)
-    classes, label_classes = _one_class(overlaps)
-    classes[overlaps.score < min_score] = -1
-    truths = found = np.zeros(num_photos, dtype=np.int64)
-    wrong = np.minimum(np.bincount(overlaps.photo[classes == 0], minlength=num_photos), max_dets)
-    for _, area, matches in match(overlaps, measure, classes, label_classes, max_dets):
+    classes = Column(np.int64)
+    truths, found, wrong, things = np.zeros((4, num_photos), dtype=np.int64)
+    best = np.zeros(num_photos)
+    for part in overlaps.parts():
+        classes.append(np.where(part.score < min_score, NO_CLASS, 0))
+        np.add.at(wrong, part.photo[part.score >= min_score], 1)
+        counted = ~part.crowd
+        np.add.at(things, part.label_photo[counted], 1)
+        np.add.at(best, part.label_photo[counted], part.pairs[measure].best[counted])
+    wrong = np.minimum(wrong, max_dets)
+    for _, area, matches in match(overlaps, measure, classes.array(), one_class(overlaps)[1], max_dets):
         if area == "all":
-            hit, blamed = matches.hit[threshold], ~(matches.hit | matches.ignored)[threshold]
-            truths = matches.num_truths
-            found = np.bincount(matches.photo[hit], minlength=num_photos)
-            wrong = np.bincount(matches.photo[blamed], minlength=num_photos)
-    counted = ~overlaps.crowd
-    best = np.bincount(
-        overlaps.label_photo[counted], weights=overlaps.pairs[measure].best[counted], minlength=num_photos
-    )
-    things = np.bincount(overlaps.label_photo[counted], minlength=num_photos)
-    return Outcomes(
-        overlaps.image_ids, truths, found, wrong, np.where(things > 0, best / np.maximum(things, 1), np.nan)
-    )
+            truths, wrong = matches.num_truths, np.zeros_like(wrong)
+            for judged in matches.parts():
+                hit = judged.hits(threshold)
+                np.add.at(found, judged.photo[hit], 1)
+                np.add.at(wrong, judged.photo[~(hit | judged.ignores(threshold))], 1)
+    best = np.where(things > 0, best / np.maximum(things, 1), np.nan)
+    return Outcomes(overlaps.image_ids, truths, found, wrong, best)
+
+
+def one_class(overlaps: Overlaps) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " L"]]:
+    """The class of every prediction and of every annotation, where they are all of one."""
+    return np.broadcast_to(np.int64(0), overlaps.score.shape), np.broadcast_to(np.int64(0), overlaps.crowd.shape)
 
 
 def protocol(max_dets: int) -> str:
@@ -122,10 +128,6 @@ def protocol(max_dets: int) -> str:
         f"COCO, IoU 0.50:0.95, at most {max_dets} masks a photo, no score cut; instance masks only, one category, "
         "crowds ignored"
     )
-
-
-def _one_class(overlaps: Overlaps) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " L"]]:
-    return np.zeros(len(overlaps.score), dtype=np.int64), np.zeros(len(overlaps.label_area), dtype=np.int64)
 
 
 def _names(area: str, max_dets: int) -> list[str]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.numpy import load, save
 
 from oapseg import storage
+from oapseg.evaluate.columns import release
 from oapseg.evaluate.intervals import Measured, gain, resample_photos
 from oapseg.evaluate.scores import Group, Score
 
@@ -31,12 +32,20 @@ class Resamples(NamedTuple):
 def write_resamples(path: str | Path, group: Group, count: int, seed: int) -> None:
     """Keep the resamples of one maker's scores; `count` and `seed` are those they were drawn with."""
     tensors: dict[str, np.ndarray] = {}
+    images = {name: group.said[name]["images"] for name in group.measured}
+    digests = {each: _digest(resample_photos(each, count, seed)) for each in set(images.values())}
     for name, measured in group.measured.items():
-        drawn = resample_photos(group.said[name]["images"], count, seed)
         tensors[name] = 100 * np.asarray(measured.resampled, dtype=np.float64)
-        digest = hashlib.sha256(drawn.astype(np.int64).tobytes()).digest()
-        tensors[DRAWS + name] = np.frombuffer(digest, dtype=np.uint8)
+        tensors[DRAWS + name] = np.frombuffer(digests[images[name]], dtype=np.uint8)
     storage.write_bytes(path, save(tensors))
+
+
+def _digest(draws: Int[np.ndarray, "R B"]) -> bytes:
+    digest = hashlib.sha256()
+    for row in draws:
+        digest.update(row.astype(np.int64).tobytes())
+        release(draws)
+    return digest.digest()
 
 
 def read_resamples(path: str | Path) -> Resamples:

@@ -1,4 +1,4 @@
-"""The benchmarks on Kubeflow: a step each, side by side; one without its data is skipped and the others go on."""
+"""The benchmarks on Kubeflow: a step and its page each; one without its data is skipped and the others go on."""
 
 import json
 import shutil
@@ -33,16 +33,23 @@ def package() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def names() -> list[str]:
-    """Of the tasks."""
+    """Of the tasks that score."""
     return [
         f"benchmark-{name.replace('_', '-')}" for name in yaml.safe_load(Path("params.yaml").read_text())["benchmarks"]
     ]
 
 
-def test_each_benchmark_is_a_task_that_waits_for_no_other(package: dict[str, Any], names: list[str]) -> None:
+def test_each_benchmark_is_a_task_that_waits_for_no_other_and_its_page_for_it(
+    package: dict[str, Any], names: list[str]
+) -> None:
     tasks = package["components"]["comp-exit-handler-1"]["dag"]["tasks"]
-    assert sorted(tasks) == sorted(names)
-    assert not any(task.get("dependentTasks") for task in tasks.values())
+    pages = {name.replace("benchmark-", "report-", 1): name for name in names}
+    assert sorted(tasks) == sorted([*names, *pages])
+    assert not any(tasks[name].get("dependentTasks") for name in names)
+    assert all(tasks[page]["dependentTasks"] == [name] for page, name in pages.items())
+    assert all(
+        "--optional" in package["deploymentSpec"]["executors"][f"exec-{page}"]["container"]["args"] for page in pages
+    )
 
 
 def test_each_reads_the_volume_of_data_sets_and_may_be_skipped(package: dict[str, Any], names: list[str]) -> None:
@@ -134,6 +141,7 @@ def test_one_without_its_data_is_skipped_and_the_others_are_scored(
     scored = json.loads((clone / "s3/run-1/work/field/ecssd/metrics.json").read_text())
     assert scored["model.saliency_IoU"]["images"] == 2
     assert "benchmarks.duts_te: data/benchmarks/DUTS-TE: no such folder" in capfd.readouterr().err
+    assert (clone / "s3/run-1/work/field/ecssd/report/index.html").read_text().startswith("<!doctype html>")
     assert not (clone / "s3/run-1/work/field/duts_te").exists()
     (pointer,) = (clone / "artifacts").glob("*/benchmark-duts-te/work_field_duts_te_metrics_json")
     assert json.loads(pointer.read_text())["files"] == []

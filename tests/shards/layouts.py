@@ -134,11 +134,11 @@ def voc(root: Path) -> None:
 
 
 def uvo(root: Path) -> None:
-    write_photo(root / "uvo_videos_sparse_frames/aBcD/30.png")
+    write_photo(root / "all_UVO_frames/aBcD/30.png")
     images = [{"id": 5, "file_name": "aBcD/30.png", **FACTS}, {"id": 6, "file_name": "gone/0.png", **FACTS}]
     found = [annotation(1, 5, segmentation=rle(rectangle()))]
     raw = {"images": images, "annotations": found, "categories": [{"id": 1, "name": "object"}]}
-    write_json(root / "annotations/UVO_sparse_val_cleaned.json", raw)
+    write_json(root / "annotations/val_sparse_cleaned_cls_agnostic.json", raw)
 
 
 def kitti(root: Path) -> None:

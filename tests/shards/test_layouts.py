@@ -176,7 +176,7 @@ def test_a_file_of_coco_form_takes_the_photos_it_names_and_counts_those_absent(t
     assert list(found) == ["aBcD/30.png"]
     assert np.array_equal(mask(found["aBcD/30.png"]["instances"][0]), rectangle())
     listing = list_source(BENCHMARKS["uvo_sparse"].sources[0], str(root))
-    assert listing.description == "UVO_sparse_val_cleaned.json, 1 labelled photos absent"
+    assert listing.description == "val_sparse_cleaned_cls_agnostic.json, 1 labelled photos absent"
 
 
 def test_boxes_alone_are_instances_without_regions(tree, tmp_path) -> None:
