@@ -11,7 +11,7 @@ export DO_NOT_TRACK := true
 export GOMP_SPINCOUNT := 10000
 export PATH := $(CURDIR)/$(RUN):$(PATH)
 
-.PHONY: repro test integration setup lock image image-gpu sbom e2e bench monitor clean
+.PHONY: repro test integration setup lock image image-serve image-gpu sbom e2e bench monitor clean
 
 repro: setup
 	dvc repro
@@ -47,6 +47,9 @@ lock:
 # Images, by buildah, podman or docker; what they hold; and the pipeline in them, on real S3 and a registry's server.
 image:
 	images/build.sh cpu
+
+image-serve:
+	images/build.sh serve
 
 image-gpu:
 	images/build.sh gpu

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, type=Path, help="folder of the trained model")
     parser.add_argument("--parent", type=Path, help="folder of the model that its training went on from")
     parser.add_argument(
-        "--evaluate", required=True, nargs="+", type=Path, help="folders that the steps evaluate and benchmark wrote"
+        "--evaluate", required=True, nargs="+", help="folders or s3:// URLs that the steps evaluate and benchmark wrote"
     )
     parser.add_argument("--report", required=True, type=Path, help="folder that the step report wrote")
     parser.add_argument("--shards", nargs="+", required=True, help="every set of shards behind it")
@@ -54,13 +54,13 @@ def main(args: argparse.Namespace) -> None:
     storage.delete(args.out / "evaluate")
     for benchmark, folder in folders.items():
         for file in (METRICS, RESAMPLES):
-            if (folder / file).exists():
-                storage.upload(folder / file, str(args.out / "evaluate" / benchmark / file))
+            if storage.exists(source := storage.join(folder, file)):
+                storage.download(source, args.out / "evaluate" / benchmark / file)
     version = register(
         name,
         uri,
         artifacts={"model": args.out / "model", "evaluate": args.out / "evaluate", "report": args.report},
-        content=content_sha256(args.model, {each: folder / METRICS for each, folder in folders.items()}),
+        content=content_sha256(args.model, {each: storage.join(folder, METRICS) for each, folder in folders.items()}),
         card=card,
         metrics=_metrics(scores),
         tags=lineage.tags()

@@ -27,7 +27,7 @@ OFFERED = {  # others build on these: a change is deliberate and in CHANGELOG.md
     "oapseg reconcile": "NAME",
     "oapseg predict": "PHOTOS --model --task --out --level --min-score --overwrite",
     "oapseg serve": "--model --host --port --follow",
-    "oapseg export": "--model --out --photos",
+    "oapseg export": "--model --out --photos --labels",
     "oapseg watch": "run --once --every-s",
     "oapseg plot": "run --out",
     "components sample": "--out",

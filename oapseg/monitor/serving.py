@@ -32,6 +32,9 @@ SERVING = (
     ),
     Metric("oapseg_serve_batch_photos", "photos", "Photos that the model saw at a time", always=(), kind="histogram"),
     Metric("oapseg_serve_queue_depth", "photos", "Photos that wait for the model", always=()),
+    Metric(
+        "oapseg_serve_expected_wait_seconds", "seconds", "Wait of a photo that comes now, by the pace so far", always=()
+    ),
     Metric("oapseg_serve_requests_in_progress", "photos", "Photos on their way", always=()),
     Metric("oapseg_serve_upload_bytes", "bytes", "Uploads in memory", always=()),
     Metric("oapseg_serve_ready", "", "1 where requests are welcome", always=()),

@@ -122,6 +122,7 @@ class ServeParams(Section):
     upload_mb: Annotated[Whole, Field(ge=1, le=1000)]
     megapixels: Annotated[Positive, Field(le=1000)]
     upload_s: Positive
+    ahead_s: Positive
     timeout_s: Positive
     answers: Annotated[Whole, Field(ge=1, le=64)]
     follow_s: Annotated[Real, Field(ge=1)] | None
@@ -135,11 +136,19 @@ class ServeParams(Section):
             raise ValueError(f"upload_mb must be queue_mb, {self.queue_mb}, or less")
         return self
 
+    @model_validator(mode="after")
+    def _who_waits_is_answered_in_time(self) -> "ServeParams":
+        for key in ("timeout_s", "drain_s"):
+            if self.ahead_s >= (limit := getattr(self, key)):
+                raise ValueError(f"ahead_s must be less than {key}, {limit:g}")
+        return self
+
 
 class ExportBoundParams(Section):
     min_iou: Share
     max_score: Share
     max_clusters: Share
+    max_loss: Annotated[NotNegative, Field(le=100)]
 
 
 class ExportBoundsParams(Section):

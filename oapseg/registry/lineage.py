@@ -102,9 +102,11 @@ def set_name(shards: str) -> str:
     return shards.removesuffix(FILE_NAME).rstrip("/").rsplit("/", 1)[-1]
 
 
-def content_sha256(model: Path, scores: Mapping[str, Path]) -> str:
+def content_sha256(model: Path, scores: Mapping[str, str | Path]) -> str:
     """One hash over every file of a model's folder and its files of scores: the same model measured the same way."""
-    files = {path.relative_to(model).as_posix(): path for path in sorted(model.rglob("*")) if path.is_file()}
+    files: dict[str, str | Path] = {
+        path.relative_to(model).as_posix(): path for path in sorted(model.rglob("*")) if path.is_file()
+    }
     files |= {f"scores {name}": scores[name] for name in sorted(scores)}
     lines = [f"{storage.sha256(path)}  {name}\n" for name, path in files.items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

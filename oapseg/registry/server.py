@@ -66,6 +66,7 @@ def registry(uri: str, *, make: bool = False) -> Iterator["MlflowClient"]:
         raise ValueError(f"register.tracking_uri: no registry at {uri}; run the step register first")
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # over what we say ourselves
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # half a minute where no server answers, not minutes
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException

@@ -36,6 +36,11 @@ class Metrics:
             "oapseg_serve_batch_photos", "Photos that the model saw at a time", buckets=PHOTOS, registry=registry
         )
         self.queue = Gauge("oapseg_serve_queue_depth", "Photos that wait for the model", registry=registry)
+        self.wait = Gauge(
+            "oapseg_serve_expected_wait_seconds",
+            "Wait of a photo that comes now, by the pace so far",
+            registry=registry,
+        )
         self.places = Gauge("oapseg_serve_requests_in_progress", "Photos on their way", registry=registry)
         self.bytes = Gauge("oapseg_serve_upload_bytes", "Uploads in memory", registry=registry)
         self.ready = Gauge("oapseg_serve_ready", "1 where requests are welcome", registry=registry)

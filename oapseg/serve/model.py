@@ -1,5 +1,6 @@
 """The model that is served: which version it is, and whether its alias has moved on to another."""
 
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +38,12 @@ class Served:
         device = self.model.segmenter.backbone.encoder.mean.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return list(self.model.predict(photos, batch=len(photos)))
+
+    def pace_s(self) -> float:
+        """Seconds that a photo takes, by a look at one; its size matters little, as views are of one size."""
+        begin = time.perf_counter()
+        self.predict([torch.zeros(WARM_PX, WARM_PX, 3, dtype=torch.uint8)])
+        return time.perf_counter() - begin
 
     def said(self) -> dict[str, Any]:
         """What `/v1/model` tells."""
@@ -85,5 +92,5 @@ class Source:
             precision=settings.precision,
             since=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        served.predict([torch.zeros(WARM_PX, WARM_PX, 3, dtype=torch.uint8)])
+        served.pace_s()
         return served

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import time
 from typing import Final
 
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 LINGER_S = 2.0  # that the rest of a refused upload is read and thrown away, so that its sender comes to read the answer
-RETRY_S = 1  # when a sender should try again
+RETRY_S = 1.0  # when a sender should try again, where nothing better is known
 
 STATUS: Final = {
     "bad_query": 422,
@@ -33,11 +34,11 @@ STATUS: Final = {
 
 
 class Refused(Exception):  # noqa: N818 - the request is refused, the program is well
-    """A request that is answered by a reason of `STATUS` and a line for people."""
+    """A request that is answered by a reason of `STATUS` and a line for people; one that is to come again, by when."""
 
-    def __init__(self, reason: str, line: str) -> None:
+    def __init__(self, reason: str, line: str, retry_s: float = RETRY_S) -> None:
         super().__init__(line)
-        self.reason, self.status = reason, STATUS[reason]
+        self.reason, self.status, self.retry_s = reason, STATUS[reason], retry_s
 
     def response(self) -> Response:
         return Refusal(self)
@@ -54,7 +55,7 @@ class Refusal(Response):
     def __init__(self, refused: Refused) -> None:
         headers = {"Connection": "close"}
         if refused.status in (503, 504):
-            headers["Retry-After"] = str(RETRY_S)
+            headers["Retry-After"] = str(math.ceil(refused.retry_s))
         super().__init__(error_json(refused.reason, str(refused)), refused.status, headers)
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:

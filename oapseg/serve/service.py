@@ -37,7 +37,12 @@ class Service:
         self.places = Places(self.settings.queue, self.settings.queue_mb * MB)
         most_pixels = round(self.settings.megapixels * MB)
         self.batches: Batches[bytes, Seen] = Batches(
-            self._run, self.settings.batch, most_pixels, self.settings.wait_ms / 1000
+            self._run,
+            self.settings.batch,
+            most_pixels,
+            self.settings.wait_ms / 1000,
+            self.settings.ahead_s,
+            self.served.pace_s(),
         )
         self.leaving = False
         self.model_thread = ThreadPoolExecutor(1, "model")
@@ -77,7 +82,7 @@ class Service:
     async def seen(self, photo: bytes) -> Seen:
         """What the model sees in a photo, and which model.
 
-        Errors: `Refused` where the bytes are no photo.
+        Errors: `Refused` where the bytes are no photo, or too many are before it.
         """
         pixels = await self._in(self._decoders, check_photo, photo, self.settings.megapixels)
         with self.metrics.phase("wait_and_model"):
@@ -151,6 +156,7 @@ class Service:
         metrics = self.metrics
         metrics.serves(self.served.named)
         metrics.queue.set_function(lambda: len(self.batches.waiting))
+        metrics.wait.set_function(self.batches.expected_wait_s)
         metrics.places.set_function(lambda: self.places.taken)
         metrics.bytes.set_function(lambda: self.places.bytes)
         metrics.ready.set_function(lambda: float(not self.leaving))

@@ -1,30 +1,24 @@
 """A model for other runtimes: ONNX graphs, how far they agree with PyTorch, and what fewer bits cost.
 
 Beside MODEL.onnx lies a graph for each further side that the model looks at, and MODEL.parity.json and .md. The command
-fails, its files written, where a graph is further from PyTorch than `export.bounds` allows.
+fails, its files written, where a graph is further from PyTorch, or costs more AP, than `export.bounds` allows.
 """
 
 import argparse
 import json
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from oapseg import storage
 from oapseg.checkpoint.model import Model
-from oapseg.evaluate.ground_truth import load_ground_truth
-from oapseg.params import Params, SetParams, Source, load_params
+from oapseg.params import Params, load_params
 from oapseg.report.photos import spread
-from oapseg.shards.read import Photos
-from oapseg.shards.sample import make_sample
-from oapseg.shards.sources import list_set
 from oapseg.shards.upright import BrokenPhoto
-from oapseg.shards.write import write_set
+from oapseg.use.export_cost import Labelled, ap_of, differences, labelled, losses, percent
 from oapseg.use.export_graph import META, OPSET, export_graph, sides_of
-from oapseg.use.export_parity import measure_ap, measure_parity
+from oapseg.use.export_parity import measure_parity
 from oapseg.use.export_reduced import REDUCED
 from oapseg.use.onnx_model import OnnxModel
 from oapseg.use.photos import find_photos
@@ -41,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, help="MODEL.onnx, path or s3:// URL")
     parser.add_argument(
-        "--photos", nargs="+", default=[], metavar="PHOTOS", help="of the parity report; default: the embedded sample's"
+        "--photos", nargs="+", default=[], metavar="PHOTOS", help="of the parity report; default: those with labels"
+    )
+    parser.add_argument(
+        "--labels", metavar="SHARDS", help="labelled photos that AP is measured on; default: the embedded sample's"
     )
 
 
@@ -52,10 +49,8 @@ def main(args: argparse.Namespace) -> int:
     resolved = resolve(args.model, params)
     model = load(resolved, params, "cpu")
     given = _images(args.photos, args.out, params)
-    with tempfile.TemporaryDirectory() as folder:
-        sample = _sample(Path(folder), params)
-        images = given or [each.image for each in sample[1]][: params.export.photos]
-        report = export(model, resolved, args.out, params, images, sample)
+    photos = labelled(args.labels, params)
+    report = export(model, resolved, args.out, params, given or photos.images[: params.export.photos], photos)
     write_report(args.out, report)
     print(storage.read_bytes(beside(args.out, ".parity.md")).decode(), end="")
     failures = [f"{name}: {line}" for name, each in report["precisions"].items() for line in each["failures"]]
@@ -70,9 +65,9 @@ def export(
     out: str,
     params: Params,
     images: Sequence[Any],
-    sample: tuple[dict[str, Any], Any],
+    photos: Labelled,
 ) -> dict[str, Any]:
-    """Write the graphs of every precision; what was measured of them."""
+    """Write the graphs of every precision; what was measured of them, parity on `images` and AP on `photos`."""
     chosen = params.export
     sides = sides_of(model)
     graphs = {}
@@ -89,9 +84,9 @@ def export(
         "precisions": {},
     }
     costs = len(set(chosen.precisions) - {"fp32"}) > 0 and chosen.cost_photos > 0
-    truth, samples = sample
     if costs:
-        report["pytorch"] = measure_ap(model, truth, [each.image for each in samples], params.evaluate.max_dets)
+        whole = ap_of(model, photos, params.evaluate)
+        report |= {"labels": photos.place, "labelled_photos": len(photos.images), "pytorch": percent(whole)}
     for precision in chosen.precisions:
         bytes_written = 0
         for side in sides:
@@ -100,13 +95,12 @@ def export(
             bytes_written += len(content)
         exported = OnnxModel(_name(out, precision, sides[0], sides))
         parity = measure_parity(model, exported, images)
-        said = {
-            "bytes": bytes_written,
-            "parity": parity.as_json(),
-            "failures": parity.failures(chosen.bounds[precision]),
-        }
+        bound = chosen.bounds[precision]
+        said: dict[str, Any] = {"bytes": bytes_written, "parity": parity.as_json(), "failures": parity.failures(bound)}
         if costs:
-            said["ap"] = measure_ap(exported, truth, [each.image for each in samples], params.evaluate.max_dets)
+            reduced = ap_of(exported, photos, params.evaluate)
+            said |= {"ap": percent(reduced), "difference": differences(reduced, whole)}
+            said["failures"] += losses(said["difference"], bound)
         report["precisions"][precision] = said
     return report
 
@@ -131,11 +125,29 @@ def write_report(out: str, report: dict[str, Any]) -> None:
         cells += [f"{100 * parity['clusters_unlike']:.2f} %", "; ".join(each["failures"]) or "yes"]
         lines.append(f"| {' | '.join(cells)} |")
     if "pytorch" in report:
-        lines += ["", f"| class-agnostic, embedded sample | {' | '.join(report['pytorch'])} |"]
-        lines += ["|---|" + "---|" * len(report["pytorch"])]
-        rows = {"PyTorch": report["pytorch"]} | {name: each["ap"] for name, each in report["precisions"].items()}
-        lines += [f"| {name} | {' | '.join(f'{value:.2f}' for value in row.values())} |" for name, row in rows.items()]
+        lines += ["", *_ap_lines(report)]
     storage.write_text(beside(out, ".parity.md"), "\n".join(lines) + "\n")
+
+
+def _ap_lines(report: dict[str, Any]) -> list[str]:
+    """Scores of all precisions in a table, and by how much each differs from PyTorch's."""
+    names, where = list(report["pytorch"]), f"{report['labelled_photos']} photos of {report['labels']}"
+    whole = " | ".join(f"{value:.2f}" for value in report["pytorch"].values())
+    lines = [
+        f"Class-agnostic, in percent, on {where}; in brackets the difference to PyTorch and its paired 95 % interval.",
+        "",
+        f"| | {' | '.join(names)} |",
+        "|---" * (1 + len(names)) + "|",
+        f"| PyTorch | {whole} |",
+    ]
+    for precision, each in report["precisions"].items():
+        cells = []
+        for name in names:
+            value, low, high = (each["difference"][name][key] for key in ("value", "low", "high"))
+            interval = "" if low is None else f" [{low:+.2f} {high:+.2f}]"
+            cells.append(f"{each['ap'][name]:.2f} ({value:+.2f}{interval})")
+        lines.append(f"| {precision} | {' | '.join(cells)} |")
+    return lines
 
 
 def beside(out: str, suffix: str) -> str:
@@ -176,15 +188,3 @@ def _images(places: list[str], out: str, params: Params) -> list[Any]:
     if not images:
         raise ValueError(f"{places[0]}: none of its photos can be read")
     return images
-
-
-def _sample(folder: Path, params: Params) -> tuple[dict[str, Any], Any]:
-    """The embedded sample's validation photos with their labels: photo n is the same whatever their number."""
-    count = max(params.export.cost_photos, 1)
-    drawn = params.sample.model_copy(update={"train": 1, "val": count})
-    make_sample(folder / "sample", drawn, seed=params.seed, workers=1)
-    listing = SetParams(root=str(folder / "sample"), sources=[Source(kind="coco", path=".", split="val")])
-    manifest = write_set(
-        list_set(listing), str(folder / "shards"), samples_per_shard=count, max_broken=0.0, max_pixels=10**8, workers=1
-    )
-    return load_ground_truth(manifest), list(Photos(manifest))

@@ -1,6 +1,6 @@
-"""How far an exported graph agrees with PyTorch at fp32, query by query, and what a precision costs in AP."""
+"""How far an exported graph agrees with PyTorch at fp32, query by query."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,16 +9,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from oapseg.checkpoint.model import Model, Photo
+from oapseg.checkpoint.model import Model
 from oapseg.encode.encoder import square
-from oapseg.evaluate.instances import score_class_agnostic
-from oapseg.evaluate.intervals import resample_photos
-from oapseg.evaluate.overlaps import by_photo, find_overlaps
 from oapseg.model.segmenter import Look
 from oapseg.model.windows import cut, window_boxes
 from oapseg.params.use import ExportBoundParams
 from oapseg.use.onnx_model import OnnxModel
-from oapseg.use.tasks import instances
 
 
 @dataclass(frozen=True)
@@ -83,18 +79,6 @@ def measure_parity(model: Model, exported: OnnxModel, images: Iterable[UInt8[Ten
         score_max=float(score.max()),
         clusters_unlike=float(torch.cat(unlike).mean()),
     )
-
-
-def measure_ap(
-    model: Model | OnnxModel, truth: dict[str, Any], images: Sequence[Photo], max_dets: int
-) -> dict[str, float]:
-    """Class-agnostic `mask_AP50` and `mask_AR100` in percent; `images` in the order of the truth's."""
-    found = []
-    for image, predicted in zip(truth["images"], model.predict(images), strict=True):
-        found += instances(image["id"], predicted, {}, 0.0)
-    overlaps = find_overlaps(by_photo(truth, found))
-    scores = score_class_agnostic(overlaps, resample_photos(len(truth["images"]), 0, 0), max_dets)
-    return {name: round(100 * scores[name].value, 3) for name in ("mask_AP50", f"mask_AR{max_dets}")}
 
 
 def _views(image: UInt8[Tensor, "H W 3"], look: Look) -> Iterator[Float[Tensor, "B 3 side side"]]:

@@ -1,49 +1,26 @@
 """The built image as a cluster runs it: no root, nothing to write to but /tmp and the workspace, no capability."""
 
 import json
-import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confined import CONFINED, engine, podman
 
 IMAGE = "localhost/oapseg:cpu"
-CONFINED = (
-    "--rm",
-    "--read-only",
-    "--cap-drop=ALL",
-    "--security-opt=no-new-privileges",
-    "--network=none",
-    "--tmpfs=/tmp:rw,mode=1777",
-)
-# Podman beside no systemd, as in a container of CI.
-CONTAINERS_CONF = """[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-"""
-
 pytestmark = pytest.mark.containers
 
 
 @pytest.fixture(scope="module", autouse=True)
-def podman(tmp_path_factory: pytest.TempPathFactory) -> None:
-    if shutil.which("podman") is None or shutil.which("runc") is None:
-        pytest.skip("no podman with runc here")
-    if subprocess.run(["podman", "image", "exists", IMAGE]).returncode:
-        pytest.skip(f"no {IMAGE} here; `make image` builds it")
-    file = tmp_path_factory.mktemp("podman") / "containers.conf"
-    file.write_text(CONTAINERS_CONF)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONTAINERS_CONF", str(file))
+def _engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with engine(tmp_path_factory.mktemp("podman"), IMAGE, "make image"):
         yield
 
 
 def run(*command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["podman", "run", *CONFINED, *options, IMAGE, *command], capture_output=True, text=True)
+    return podman("run", "--rm", *CONFINED, *options, IMAGE, *command)
 
 
 def test_it_runs_as_the_user_that_the_cluster_expects() -> None:
@@ -52,15 +29,11 @@ def test_it_runs_as_the_user_that_the_cluster_expects() -> None:
 
 def test_it_runs_under_an_init_that_passes_signals_on() -> None:
     assert "tini" in run("cat", "/proc/1/cmdline").stdout
-    started = subprocess.run(
-        ["podman", "run", *CONFINED, "--detach", IMAGE, "python", "-c", "import time; time.sleep(600)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    sleeping = ("python", "-c", "import time; time.sleep(600)")
+    started = podman("run", "--rm", *CONFINED, "--detach", IMAGE, *sleeping).stdout.strip()
     time.sleep(2)  # a python that is up
     before = time.monotonic()
-    subprocess.run(["podman", "stop", "--time=60", started], check=True, capture_output=True)
+    assert podman("stop", "--time=60", started).returncode == 0
     assert time.monotonic() - before < 50  # a first process without handlers would have waited for the kill
 
 
@@ -100,8 +73,7 @@ def test_its_steps_run_with_a_workspace_alone(tmp_path: Path) -> None:
 
 def test_it_knows_the_commit_that_it_was_built_from() -> None:
     label = "org.opencontainers.image.revision"
-    command = ["podman", "image", "inspect", "--format", f'{{{{index .Labels "{label}"}}}}', IMAGE]
-    revision = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    revision = podman("image", "inspect", "--format", f'{{{{index .Labels "{label}"}}}}', IMAGE).stdout.strip()
     assert len(revision.removesuffix("-dirty")) == 40
     assert run("printenv", "OAPSEG_GIT_COMMIT").stdout.strip() == revision
 

@@ -41,7 +41,7 @@ def write_scores(folder: Path, percent: float) -> Path:
     photos = np.random.default_rng(0).uniform(-0.05, 0.05, PHOTOS) + percent / 100
     value = Measured(float(photos.mean()), resample_photos(PHOTOS, DRAWS, 0) @ photos / PHOTOS)
     said = {"benchmark": "val", "protocol": "COCO", "split": "val", "images": PHOTOS, "score_rule": "ones", "data": "d"}
-    score = Score(round(100 * value.value, 3), None, None, **said)
+    score = Score(*(round(100 * each, 3) for each in (value.value, *(value.interval() or ()))), **said)
     storage.write_json(folder / METRICS, as_json({f"model.{name}": score for name in NAMES}))
     group = Group(dict.fromkeys(NAMES, value), dict.fromkeys(NAMES, said))
     write_resamples(folder / RESAMPLES, group, DRAWS, 0)

@@ -15,7 +15,15 @@ from oapseg.serve.model import Source
 from oapseg.serve.service import Service
 
 PARAMS = load_params(default_params_path())
-QUICK = {"port": 0, "device": "cpu", "precision": "fp32", "leave_s": 0.0, "min_score": 0.0, "answers": 1}
+QUICK = {
+    "port": 0,
+    "device": "cpu",
+    "precision": "fp32",
+    "leave_s": 0.0,
+    "min_score": 0.0,
+    "answers": 1,
+    "ahead_s": 3600.0,
+}
 
 
 class Answer(NamedTuple):

@@ -73,6 +73,19 @@ def test_one_request_too_many_is_told_when_to_come_again_while_health_and_metric
     assert server.masks(PHOTO).status == 200
 
 
+def test_a_photo_that_would_wait_too_long_is_sent_away_before_it_waits(folder: Path) -> None:
+    with running(folder, ahead_s=5.0) as server, ThreadPoolExecutor(2) as people:
+        with busy_model(server):
+            server.service.batches.pace_s = 4.0
+            asked = [people.submit(server.masks, PHOTO) for _ in range(2)]
+            until(lambda: server.metric("oapseg_serve_expected_wait_seconds") == 8)
+            answer = server.masks(PHOTO)
+            assert (answer.status, answer.said["reason"], answer.headers["retry-after"]) == (503, "queue_full", "5")
+            assert "2 photos are before this one, 8 s at the present pace" in answer.said["error"]
+        assert [each.result().status for each in asked] == [200] * 2
+        assert server.metric("oapseg_serve_rejected_total", reason="queue_full") == 1
+
+
 def test_who_leaves_early_frees_the_place_at_once(server: Running) -> None:
     before = server.metric("oapseg_serve_requests_total", outcome="gone")
     head = b"POST /v1/masks HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(PHOTO)
@@ -192,6 +205,17 @@ def test_flags_out_of_range_are_one_line(
     error = capsys.readouterr().err
     assert part in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("key", ["timeout_s", "drain_s"])
+def test_a_wait_that_is_longer_than_the_time_to_the_answer_is_refused(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(default_params_path().read_text())
+    content["serve"][key] = content["serve"]["ahead_s"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    assert main(["serve", "--model", "nowhere", "--params", str(tmp_path / "params.yaml")]) == 2
+    assert f"serve: ahead_s must be less than {key}, " in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,6 +91,42 @@ async def test_whoever_stops_waiting_is_in_no_batch() -> None:
     assert run == [[0, 1], [5]]
 
 
+async def test_an_item_with_too_much_before_it_is_refused_at_once_and_told_when_to_come_again() -> None:
+    async with working(seen_by([]), size=2) as batches:
+        batches.ahead_s, batches.pace_s = 20.0, 8.0
+        waiting = [asyncio.create_task(batches.submit(item, 1)) for item in range(3)]
+        await asyncio.sleep(0)
+        assert batches.expected_wait_s() == 24
+        with pytest.raises(Refused, match="3 photos are before this one, 24 s") as refused:
+            await batches.submit(3, 1)
+        assert (refused.value.status, refused.value.retry_s) == (503, 24 - 20 + 24 / 4)
+        assert await asyncio.gather(*waiting) == [0, 2, 4]
+
+
+async def test_an_item_with_nothing_before_it_is_taken_however_slow_the_pace_is() -> None:
+    async with working(seen_by([])) as batches:
+        batches.ahead_s, batches.pace_s = 0.001, 1000.0
+        assert await batches.submit(5, 1) == 10
+
+
+async def test_the_pace_is_that_of_the_latest_batches_and_what_is_worked_on_counts_as_before_one() -> None:
+    held = asyncio.Event()
+
+    async def until_let_go(items: list[int]) -> list[int | Exception]:
+        await held.wait()
+        return list(items)
+
+    async with working(until_let_go, size=2) as batches:
+        batches.pace_s = 100.0
+        waiting = [asyncio.create_task(batches.submit(item, 1)) for item in range(3)]
+        await asyncio.sleep(0.01)
+        assert (batches.running, len(batches.waiting), batches.expected_wait_s()) == (2, 1, 300)
+        held.set()
+        await asyncio.gather(*waiting)
+        assert 0 < batches.pace_s < 100 * 0.75**2
+        assert batches.expected_wait_s() == 0
+
+
 async def test_a_place_is_left_however_a_request_ends_and_one_too_many_is_refused() -> None:
     places = Places(2, 100)
     with places.place() as first, places.place():

@@ -18,12 +18,18 @@ from use.small import photo_bytes, small_model
 import oapseg
 from oapseg.checkpoint.model import Model, clusters
 from oapseg.cli import main
+from oapseg.evaluate.intervals import Measured
 from oapseg.masks import iou
-from oapseg.params import ExportParams, default_params_path, load_params
+from oapseg.params import ExportParams, Params, SetParams, Source, default_params_path, load_params
+from oapseg.shards.sample import make_sample
+from oapseg.shards.sources import list_set, list_source
+from oapseg.shards.write import write_set
+from oapseg.use.export_cost import differences, labelled, losses
 from oapseg.use.export_graph import OUTPUTS, sample_by_gathers, sides_of
 from oapseg.use.export_parity import measure_parity
 from oapseg.use.onnx_model import OnnxModel
 
+PARAMS = load_params(default_params_path())
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
@@ -46,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_model(made / "model", windows=2, window_px=32, interactions=1, pixel_layers=1, decoder_layers=1)
     content: dict[str, Any] = yaml.safe_load(default_params_path().read_text())
     content["export"] |= {"precisions": ["fp32", "fp16", "int8"], "photos": 2, "cost_photos": 2}
-    content["export"]["bounds"]["int8"] = {"min_iou": 1.0, "max_score": 0.0, "max_clusters": 1.0}
+    content["export"]["bounds"]["int8"] = {"min_iou": 1.0, "max_score": 0.0, "max_clusters": 1.0, "max_loss": 100.0}
     (made / "params.yaml").write_text(yaml.safe_dump(content))
     words = ["--model", str(made / "model"), "--out", str(made / "m.onnx"), "--params", str(made / "params.yaml")]
     logging.disable()  # the exporter writes a line for each tensor, which pytest would keep
@@ -98,7 +104,10 @@ def test_the_report_tells_parity_sizes_and_ap_of_each_precision(folder: Path) ->
     assert report["precisions"]["int8"]["bytes"] < 0.9 * report["precisions"]["fp32"]["bytes"]
     assert [len(report["precisions"][name]["failures"]) for name in ("fp32", "fp16", "int8")] == [0, 0, 2]
     for each in report["precisions"].values():
-        assert each["ap"].keys() == report["pytorch"].keys() == {"mask_AP50", "mask_AR100"}
+        assert each["ap"].keys() == report["pytorch"].keys() == {"mask_AP", "mask_AP50", "mask_AR100"}
+        for name, difference in each["difference"].items():
+            assert difference["low"] <= difference["high"]
+            assert difference["value"] == pytest.approx(each["ap"][name] - report["pytorch"][name], abs=0.002)
         assert each["parity"]["photos"] == 2
     assert report["precisions"]["fp32"]["parity"]["iou_mean"] > 0.9999
     assert report["precisions"]["fp32"]["ap"] == pytest.approx(report["pytorch"], abs=0.01)
@@ -121,7 +130,7 @@ def test_changed_weights_are_beyond_the_bound(folder: Path, model: Model, tmp_pa
 
 
 def export_params() -> ExportParams:
-    return load_params(default_params_path()).export
+    return PARAMS.export
 
 
 @pytest.mark.slow
@@ -130,6 +139,47 @@ def test_the_command_fails_beyond_a_bound_and_says_by_how_much_with_its_files_wr
     assert "oapseg export: int8: mean mask IoU 0." in (folder / "said").read_text()
     assert "oapseg export: fp" not in (folder / "said").read_text()
     assert (folder / "m.int8.onnx").exists()
+
+
+def few_photos(count: int) -> Params:
+    return PARAMS.model_copy(update={"export": PARAMS.export.model_copy(update={"cost_photos": count})})
+
+
+def test_photos_with_labels_are_spread_over_their_set_with_the_labels_of_each(tmp_path: Path) -> None:
+    listing = SetParams(root=str(tmp_path), sources=[Source(kind="coco", path=".", split="val")])
+    drawn = PARAMS.sample.model_copy(update={"train": 1, "val": 6})
+    make_sample(tmp_path, drawn, seed=PARAMS.seed, workers=1)
+    sizes = {"samples_per_shard": 4, "max_broken": 0.0, "max_pixels": 10**8, "workers": 1}
+    write_set(list_set(listing), str(tmp_path / "shards"), **sizes)
+    every, some = (labelled(str(tmp_path / "shards"), few_photos(count)) for count in (9, 3))
+    assert len(every.images) == 6
+    assert [each["id"] for each in some.truth["images"]] == [every.truth["images"][place]["id"] for place in (0, 2, 4)]
+    assert torch.equal(some.images[1], every.images[2])
+    kept = {each["id"] for each in some.truth["images"]}
+    assert some.truth["annotations"] == [each for each in every.truth["annotations"] if each["image_id"] in kept]
+    assert torch.equal(labelled(None, few_photos(6)).images[5], every.images[5])
+
+
+def test_a_set_without_labels_is_told(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(photo_bytes(30, 40, 0))
+    listed = [list_source(Source(kind="photos", path="."), str(tmp_path / "photos"))]
+    write_set(listed, tmp_path / "shards", samples_per_shard=4, max_broken=0.0, max_pixels=10**8, workers=1)
+    with pytest.raises(ValueError, match=r"--labels: .*shards: no photo of it shows a labelled instance"):
+        labelled(str(tmp_path / "shards"), few_photos(2))
+
+
+def test_a_score_that_falls_further_than_its_bound_is_told_by_how_much_and_nan_is_beyond_any() -> None:
+    bound = export_params().bounds.int8.model_copy(update={"max_loss": 1.5})
+
+    def fallen(points: float) -> list[str]:
+        before = {"mask_AP": Measured(0.3, np.array([0.2, 0.4]))}
+        after = {"mask_AP": Measured(0.3 - points / 100, np.array([0.2, 0.4]) - points / 100)}
+        return losses(differences(after, before), bound)
+
+    assert fallen(-9.0) == fallen(1.4) == []
+    assert fallen(1.75) == ["mask_AP differs by -1.75 points, beyond max_loss 1.5"]
+    assert len(fallen(float("nan"))) == 1
 
 
 @pytest.mark.parametrize(
