@@ -2,18 +2,24 @@
 
     python benchmarks/label_free.py --leaderboard sample=OUT/leaderboard.csv coco=OTHER/leaderboard.csv
     python benchmarks/label_free.py --checkpoints work/shards/val work/encoder work/*/checkpoints/*
+    python benchmarks/label_free.py --runs a/pretrain b/pretrain --shards work/shards/val --encoder work/encoder
 
 Over generators: of tables that `oapseg compare --labels` wrote. Over checkpoints: of the masks that Online
 Agglomerative Pooling makes from each teacher's encoder, beside those of the encoder that all began with; that is what a
-step learns from. A correlation of few points is uncertain: its p-value stands beside it.
+step learns from. Over runs, which is what people watch: the model of each checkpoint, scored as the step evaluate
+scores it, beside what the training's history said at that step; ranks are taken within each run, so that runs do not
+mix. A correlation of few points is uncertain: its p-value stands beside it. Checkpoints of one run follow on each
+other, and so do measures, so p is smaller than it ought to be; what is left once the step is taken out says more.
 """
 
 import argparse
 import csv
+import json
 import math
 from pathlib import Path
 from typing import Any
 
+from label_free_runs import TRUTH, Runs, followed, of_runs
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
@@ -33,9 +39,8 @@ from oapseg.pool.oap import OAP
 from oapseg.shards.manifest import load_manifest
 from oapseg.shards.read import Photos
 
-TRUTH = ("mask_AP50", "mask_AR100")
 ENCODER = "backbone.encoder."  # opens the names of the encoder's weights in a segmenter's
-BATCH = 8
+BATCH, ACROSS = 8, 5  # photos at a time; pictures in a row
 
 Points = dict[str, dict[str, float]]  # measures and scores by generator or checkpoint
 
@@ -141,10 +146,65 @@ def plot(sets: dict[str, Points], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def print_runs(runs: Runs) -> None:
+    """A row a measure and score: how one follows the other, over all runs and in each."""
+    table = Table("measure", "score", "rho (p)", "beyond the step", *runs, "points", title="checkpoints of trainings")
+    for measure in measures_of(runs):
+        for score in TRUTH:
+            found = followed(runs, measure, score)
+            if found is not None:
+                each = [f"{found.by_run[name]:+.2f}" if name in found.by_run else "-" for name in runs]
+                rho = f"{found.rho:+.2f} ({found.p:.3f})"
+                beyond = "-" if math.isnan(found.beyond_step) else f"{found.beyond_step:+.2f}"
+                table.add_row(measure, score, rho, beyond, *each, str(found.points))
+    Console(width=max(Console().width, 130)).print(table)
+
+
+def measures_of(runs: Runs) -> list[str]:
+    """Those that vary, what follows AR100 best first."""
+    names = {name for points in runs.values() for point in points.values() for name in point} - set(TRUTH)
+    found = {name: followed(runs, name, TRUTH[1]) for name in sorted(names)}
+    return sorted((name for name, each in found.items() if each), key=lambda name: -abs(found[name].rho))  # type: ignore[union-attr]
+
+
+def plot_runs(runs: Runs, path: Path) -> None:
+    """A picture a measure: AR100 against it, a colour a run, its checkpoints joined in their order."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    measures = measures_of(runs)
+    rows = math.ceil(len(measures) / ACROSS)
+    figure, axes = plt.subplots(rows, ACROSS, figsize=(3.2 * ACROSS, 2.6 * rows), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(measures) :]:
+        axis.axis("off")
+    for axis, measure in zip(axes.flat, measures, strict=False):
+        for name, points in runs.items():
+            both = [(each[measure], each[TRUTH[1]]) for each in points.values() if measure in each]
+            axis.plot(*zip(*both, strict=True), marker="o", markersize=3, linewidth=0.7, label=name)
+        found = [followed(runs, measure, score) for score in TRUTH]
+        said = ", ".join(f"{score[5:]} {each.rho:+.2f}" for score, each in zip(TRUTH, found, strict=True) if each)
+        axis.set_title(f"{measure}\nrho {said}", fontsize=8)
+        axis.set_ylabel("AR100, %", fontsize=7)
+        axis.tick_params(labelsize=7)
+    axes.flat[0].legend(fontsize=6)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--leaderboard", nargs="+", default=[], metavar="NAME=CSV", help="tables of `oapseg compare`")
     parser.add_argument("--checkpoints", nargs="+", default=[], metavar="PATH", help="shards, encoder, checkpoints ...")
+    parser.add_argument(
+        "--runs", nargs="+", default=[], type=Path, metavar="FOLDER", help="history.jsonl, checkpoints/"
+    )
+    parser.add_argument("--shards", help="labelled shards for --runs")
+    parser.add_argument("--encoder", type=Path, help="the encoder that the runs began with")
+    parser.add_argument("--photos", type=int, default=0, help="of --runs: so many, spread over the shards; 0: all")
+    parser.add_argument(
+        "--windows", type=int, choices=range(1, 9), help="of --runs: 1 looks at whole photos alone, five times faster"
+    )
     parser.add_argument("--params", default=str(default_params_path()))
     parser.add_argument("--out", type=Path, default=Path("label_free.png"), help="where the plot goes")
     args = parser.parse_args()
@@ -167,7 +227,25 @@ def main() -> None:
     if sets:
         plot(sets, args.out)
         print(f"Written: {args.out}")
+    if args.runs:
+        if args.shards is None or args.encoder is None:
+            parser.error("--runs needs --shards and --encoder")
+        params = load_params(args.params)
+        if args.windows is not None:
+            predict = params.predict.model_copy(update={"windows": args.windows})
+            params = params.model_copy(update={"predict": predict})
+        runs = of_runs(args.runs, args.shards, args.encoder, params, args.photos)
+        picture = args.out.with_stem(f"{args.out.stem}_runs")
+        picture.with_suffix(".json").write_text(json.dumps(runs, indent=1) + "\n")
+        if not measures_of(runs):
+            raise ValueError("--runs: fewer than four checkpoints whose measures differ: nothing to correlate")
+        print_runs(runs)
+        plot_runs(runs, picture)
+        print(f"Written: {picture} and its points, {picture.with_suffix('.json').name}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"label_free: {error}") from None

@@ -1,196 +1,34 @@
-"""Grafana's dashboards as code: every panel from the list of metrics, with its unit, meaning, thresholds and legend."""
+"""Grafana's dashboards as code: what `boards` lists, as Grafana's own JSON."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from grafana_foundation_sdk.builders import bargauge, prometheus, stat, statetimeline, text, timeseries
+from grafana_foundation_sdk.builders import common as builders
 from grafana_foundation_sdk.builders import dashboard as boards
-from grafana_foundation_sdk.builders import prometheus, stat, text, timeseries
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 
-from oapseg.monitor.metrics import METRICS, TRAINING, Metric
-from oapseg.monitor.panels import GROUPS, Panel
-from oapseg.monitor.serving import SERVING
+from k8s.monitoring.boards import BOARDS, PICTURES, Shown
 
 DATASOURCE = "oapseg-prometheus"  # uid, as k8s/monitoring/grafana provisions it
-UNITS = {"seconds": "s", "bytes": "bytes", "ratio": "percentunit", "percent": "percent"}  # as Grafana names them
-OURS = 'run=~"$run", rank=~"$rank"'
-KNOWN = METRICS | {metric.name: metric for metric in SERVING}
-WIDTH, HEIGHT = 8, 8  # of 24 columns
-
-
-class Shown(NamedTuple):
-    """One panel: queries with their legends."""
-
-    title: str
-    says: str
-    unit: str
-    queries: tuple[tuple[str, str], ...]  # PromQL, legend
-    limits: tuple[tuple[str, float], ...] = ()  # "<" or ">", and from where on it is bad
-    log: bool = False
-    kind: str = "timeseries"  # or stat
-
-
-def of_panel(panel: Panel) -> Shown:
-    """What the terminal and the plots show, as a panel."""
-    queries = []
-    for name in panel.metrics:
-        labels = METRICS[name].labels
-        several = name.removeprefix("oapseg_").replace("_", " ") if len(panel.metrics) > 1 else ""
-        told = [several, *(f"{{{{{label}}}}}" for label in labels), *(f"{{{{{label}}}}}" for label in TRAINING)]
-        queries.append((f"{name}{{{OURS}}}", " ".join(word for word in told if word)))
-    limits = tuple(dict.fromkeys((rule.sign, rule.limit) for rule in panel.rules()))
-    return Shown(panel.title, panel.meaning, panel.unit, tuple(queries), limits, panel.log)
-
-
-def one(
-    title: str, name: str, legend: str, expr: str = "{}", kind: str = "timeseries", unit: str | None = None
-) -> Shown:
-    """A panel of one metric; `{}` of the expression is its name."""
-    metric: Metric = KNOWN[name]
-    return Shown(
-        title,
-        f"{metric.meaning}.",
-        metric.unit if unit is None else unit,
-        ((expr.replace("{}", name), legend),),
-        kind=kind,
-    )
-
-
-WHO = "{{task}} of {{run}}, rank {{rank}}"
-STAGE = "{{stage}} of {{run}}"
-AT_A_GLANCE = (
-    Shown(
-        "Alarms now",
-        "Alarms that Prometheus raises. docs/runbook.md has a paragraph on each.",
-        "",
-        (('sum(ALERTS{alertname=~"Oapseg.*", alertstate="firing"}) or vector(0)', "alarms"),),
-        ((">", 0.5),),
-        kind="stat",
-    ),
-    one("Steps done", "oapseg_train_step", WHO, f"{{}}{{{OURS}}}", "stat"),
-    one("Photos a second", "oapseg_train_images_per_second", "{{run}}", f"sum by (run) ({{}}{{{OURS}}})", "stat"),
-)
-ALARMS = Shown(
-    "Alarms of the training itself",
-    "1 where the training itself raises the alarm of a rule.",
-    "",
-    (("oapseg_train_alarm{" + OURS + "}", "{{rule}} {{run}} {{task}} {{rank}}"),),
-    ((">", 0.5),),
-)
-FLEET = (
-    one("Loss", "oapseg_train_loss", "{{run}} {{task}}", 'avg by (run, task) ({}{run=~"$run"})'),
-    one(
-        "Photos a second, all ranks",
-        "oapseg_train_images_per_second",
-        "{{run}} {{task}}",
-        'sum by (run, task) ({}{run=~"$run"})',
-    ),
-    one(
-        "Student and teacher",
-        "oapseg_teacher_student_ratio",
-        "{{run}} {{task}}",
-        'avg by (run, task) ({}{run=~"$run", measure="iou"})',
-    ),
-    one(
-        "Edge alignment", "oapseg_mask_edge_alignment_ratio", "{{run}} {{task}}", 'avg by (run, task) ({}{run=~"$run"})'
-    ),
-    one("Use of clusters", "oapseg_head_cluster_use_ratio", "{{run}} {{task}}", 'avg by (run, task) ({}{run=~"$run"})'),
-    one(
-        "Share of the steps done",
-        "oapseg_train_step",
-        "{{run}} {{task}}",
-        'max by (run, task) ({}{run=~"$run"} / oapseg_train_steps)',
-        unit="ratio",
-    ),
-    one("Resumes", "oapseg_train_resumes", "{{run}} {{task}}", 'max by (run, task) ({}{run=~"$run"})'),
-    one(
-        "Slowest rank against the fastest",
-        "oapseg_train_step_seconds",
-        "{{run}} {{task}}",
-        'max by (run, task) ({}{run=~"$run"}) / min by (run, task) ({}{run=~"$run"})',
-        unit="",
-    ),
-)
-DATA = (
-    one("Steps that run", "oapseg_stage_running", STAGE, "{} == 1 or {} == 0"),
-    one("Time of a step", "oapseg_stage_seconds", STAGE),
-    one("Photos", "oapseg_stage_samples", STAGE),
-    one("Photos left out as broken", "oapseg_stage_skipped_samples", STAGE),
-    one("Size of the shards", "oapseg_stage_data_bytes", STAGE),
-    one("Failures", "oapseg_stage_failed", STAGE),
-    one("Waiting for photos", "oapseg_train_loader_wait_ratio", WHO, '{}{run=~"$run"}'),
-    one("Photos that trainings do without", "oapseg_train_skipped_photos", WHO, '{}{run=~"$run"}'),
-)
-SERVED = (
-    one("Version that has an alias", "oapseg_alias_version", "{{model}}@{{alias}}", kind="stat"),
-    one("Its scores", "oapseg_alias_score", "{{model}}@{{alias}} {{metric}}"),
-    one("Scores of the newest run", "oapseg_final_metric", "{{experiment}} {{metric}}", unit="percent"),
-    one("Newest run succeeded", "oapseg_run_succeeded", "{{experiment}}", kind="stat"),
-    one("Since the newest run", "oapseg_run_end_timestamp_seconds", "{{experiment}}", "time() - {}", "stat"),
-    one(
-        "Requests",
-        "oapseg_serve_requests_total",
-        "{{outcome}}",
-        "sum by (outcome) (rate({}[5m]))",
-        unit="requests per second",
-    ),
-    one(
-        "Refused",
-        "oapseg_serve_rejected_total",
-        "{{reason}}",
-        "sum by (reason) (rate({}[5m]))",
-        unit="requests per second",
-    ),
-    Shown(
-        "Time to the answer",
-        f"{KNOWN['oapseg_serve_request_seconds'].meaning}: half of the requests, and 95 of 100.",
-        "seconds",
-        tuple(
-            (f"histogram_quantile({share}, sum by (le) (rate(oapseg_serve_request_seconds_bucket[5m])))", name)
-            for share, name in ((0.5, "half"), (0.95, "95 %"))
-        ),
-    ),
-    one(
-        "Time by phase",
-        "oapseg_serve_phase_seconds",
-        "{{phase}}",
-        "sum by (phase) (rate({}_sum[5m])) / sum by (phase) (rate({}_count[5m]) > 0)",
-    ),
-    one("Photos at a time", "oapseg_serve_batch_photos", "mean", "sum(rate({}_sum[5m])) / sum(rate({}_count[5m]))"),
-    one("Photos that wait", "oapseg_serve_queue_depth", "{{instance}}"),
-    one("Photos on their way", "oapseg_serve_requests_in_progress", "{{instance}}"),
-    one("Uploads in memory", "oapseg_serve_upload_bytes", "{{instance}}"),
-    one("Ready", "oapseg_serve_ready", "{{instance}}", kind="stat"),
-    one("Model", "oapseg_serve_model_info", "{{name}} {{version}} {{sha256}}", kind="stat"),
-    one("Changes of the model", "oapseg_serve_model_swaps_total", "{{instance}}"),
-    one("Model's place not read", "oapseg_serve_follow_errors_total", "{{instance}}"),
-)
-Rows = dict[str, tuple[Shown, ...]]
-BOARDS: dict[str, tuple[str, Rows, tuple[str, ...]]] = {
-    "training": (
-        "Training",
-        {
-            "At a glance": AT_A_GLANCE,
-            "Learning": tuple(map(of_panel, GROUPS["Learning"])),
-            "Pace": tuple(map(of_panel, GROUPS["Pace"])),
-            "Alarms": (ALARMS,),
-        },
-        ("run", "rank"),
-    ),
-    "masks": (
-        "Mask quality",
-        {"Masks": tuple(map(of_panel, GROUPS["Masks"])), "Head": tuple(map(of_panel, GROUPS["Head"]))},
-        ("run", "rank"),
-    ),
-    "runs": ("Runs compared", {"Runs": FLEET}, ("run",)),
-    "data": ("Data and storage", {"Steps and shards": DATA}, ("run",)),
-    "registry": ("Registry and serving", {"Registry": SERVED[:5], "Serving": SERVED[5:]}, ()),
+UNITS = {  # as Grafana names them
+    "": "short",
+    "seconds": "s",
+    "bytes": "bytes",
+    "ratio": "percentunit",
+    "percent": "percent",
+    "requests per second": "reqps",
+    "images per second": "suffix:photos/s",
 }
-PICTURES = (
-    "### Pictures\n\nThe report of a run shows its photos beside their masks. Where S3 serves it, give the URL of its "
-    "folder in the variable *pictures* above: [report]({p}/work/report/index.html).\n".replace("{p}", "${pictures}")
-)
+KINDS: dict[str, Callable[[], Any]] = {
+    "timeseries": timeseries.Panel,
+    "stat": stat.Panel,
+    "bargauge": bargauge.Panel,
+    "statetimeline": statetimeline.Panel,
+}
+SIZE, STAT, WIDE = (8, 8), (8, 5), (24, 6)  # of 24 columns, and rows
+BESIDE_LIMIT = 0.1  # of a limit, that an axis shows beyond it, so that one sees how far it is
 
 
 def build(name: str) -> models.Dashboard:
@@ -207,6 +45,7 @@ def build(name: str) -> models.Dashboard:
         for shown in panels:
             board = board.with_panel(_panel(shown))
     if name == "masks":
+        board = board.with_row(boards.Row("Photos"))
         board = board.with_panel(text.Panel().title("Pictures").content(PICTURES).span(24).height(4))
     return board.build()
 
@@ -226,41 +65,61 @@ def _variable(name: str) -> Any:
 
 
 def _panel(shown: Shown) -> Any:
-    make: Callable[[], Any] = stat.Panel if shown.kind == "stat" else timeseries.Panel
-    panel = make().title(shown.title).description(shown.says).datasource(_source()).span(WIDTH).height(HEIGHT)
-    panel = panel.unit(UNITS.get(shown.unit, f"suffix: {shown.unit}" if shown.unit else "short"))
-    panel = panel.thresholds(_thresholds(shown.limits))
+    panel = KINDS[shown.kind]().title(shown.title).description(shown.says).datasource(_source())
+    width, height = WIDE if shown.wide else STAT if shown.kind == "stat" else SIZE
+    panel = panel.span(width).height(height)
     for number, (expr, legend) in enumerate(shown.queries):
         query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id("ABCDEF"[number]).datasource(_source())
-        panel = panel.with_target(query.instant() if shown.kind == "stat" else query.range())
-    if shown.kind != "stat":
-        panel = panel.fill_opacity(0).line_width(1).show_points(common.VisibilityMode.AUTO)
-        if shown.limits:
-            panel = panel.thresholds_style(_dashed())
-        if shown.log:
-            panel = panel.scale_distribution(_logarithmic())
-    return panel
+        panel = panel.with_target(query.instant() if shown.kind in ("stat", "bargauge") else query.range())
+    if shown.words:
+        named = {
+            value: models.ValueMappingResult(text=word, color=colour, index=place)
+            for place, (value, word, colour) in enumerate(shown.words)
+        }
+        panel = panel.mappings([models.ValueMap(options=named)])
+    if shown.nothing:
+        panel = panel.no_value(shown.nothing)
+    if shown.kind == "timeseries":
+        return _curves(panel, shown)
+    panel = panel.unit(UNITS.get(shown.unit, f"suffix:{shown.unit}")).thresholds(_thresholds(shown.limits, "green"))
+    if shown.kind == "stat":
+        panel = panel.reduce_options(builders.ReduceDataOptions().calcs(["lastNotNull"]))
+        return panel.text_mode(common.BigValueTextMode.NAME) if shown.name_only else panel
+    if shown.kind == "bargauge":
+        panel = panel.orientation(common.VizOrientation.HORIZONTAL).display_mode(common.BarGaugeDisplayMode.BASIC)
+        return panel.min(0).max(100) if shown.unit == "percent" else panel.min(0)
+    return panel.show_value(common.VisibilityMode.NEVER)
 
 
-def _thresholds(limits: tuple[tuple[str, float], ...]) -> Any:
-    """Green where all is well, red beyond a limit on either side."""
+def _curves(panel: Any, shown: Shown) -> Any:
+    """What is counted stands beside the axis, so that its ticks are bare numbers; beyond a limit it is red."""
+    bare = shown.unit not in UNITS or UNITS[shown.unit].startswith("suffix:")
+    panel = panel.unit("short" if bare else UNITS[shown.unit])
+    panel = panel.axis_label(shown.unit.replace("images", "photos")) if bare else panel
+    panel = panel.fill_opacity(0).line_width(1).show_points(common.VisibilityMode.AUTO)
+    panel = panel.thresholds(_thresholds(shown.limits, "transparent" if shown.limits else "green"))
+    if shown.limits:
+        mode = common.GraphTresholdsStyleMode.DASHED_AND_AREA
+        panel = panel.thresholds_style(builders.GraphThresholdsStyleConfig().mode(mode))
+        for sign, limit in shown.limits:
+            if sign == "<":
+                panel = panel.axis_soft_min(limit * (1 - BESIDE_LIMIT))
+            else:
+                panel = panel.axis_soft_max(limit * (1 + BESIDE_LIMIT))
+    return panel.scale_distribution(_logarithmic()) if shown.log else panel
+
+
+def _thresholds(limits: tuple[tuple[str, float], ...], well: str) -> Any:
+    """One colour where all is well, red beyond a limit on either side."""
     below = max((limit for sign, limit in limits if sign == "<"), default=None)
-    steps = [models.Threshold(value=None, color="green" if below is None else "red")]
+    steps = [models.Threshold(value=None, color=well if below is None else "red")]
     if below is not None:
-        steps.append(models.Threshold(value=below, color="green"))
+        steps.append(models.Threshold(value=below, color=well))
     steps += [models.Threshold(value=limit, color="red") for sign, limit in sorted(limits) if sign == ">"]
     return boards.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
-def _dashed() -> Any:
-    from grafana_foundation_sdk.builders import common as builders
-
-    return builders.GraphThresholdsStyleConfig().mode(common.GraphTresholdsStyleMode.DASHED)
-
-
 def _logarithmic() -> Any:
-    from grafana_foundation_sdk.builders import common as builders
-
     return builders.ScaleDistributionConfig().type(common.ScaleDistribution.LOG).log(10)
 
 

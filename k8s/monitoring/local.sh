@@ -12,7 +12,7 @@ fi
 data=${MONITOR_DATA:-work/monitor}
 mkdir -p "$data"
 if command -v prometheus-pushgateway > /dev/null; then
-  prometheus-pushgateway --web.listen-address=127.0.0.1:9091 --log.level=warn &
+  prometheus-pushgateway --web.listen-address=127.0.0.1:9091 --persistence.file= --log.level=warn &
   trap 'kill $! 2> /dev/null || true' EXIT
 fi
 prometheus --config.file="$here/prometheus.yml" --storage.tsdb.path="$data" --web.listen-address=127.0.0.1:9090 \

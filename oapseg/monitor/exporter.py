@@ -1,8 +1,7 @@
 """A training's metrics served to Prometheus: each rank its own port, with run, task and rank as labels.
 
-Where metrics are asked for is no property of a run, so the environment says it:
-`OAPSEG_METRICS_PORT` (0 or unset: off),
-to which each rank on a machine adds its number there. What hinders serving is one line; the training goes on.
+Where metrics are asked for is no property of a run, so the environment says it: `OAPSEG_METRICS_PORT` (0 or unset:
+off), to which each rank on a machine adds its number there. What hinders serving is one line; the training goes on.
 """
 
 import os

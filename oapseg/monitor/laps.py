@@ -1,6 +1,7 @@
 """The time of a step by part, where the step itself says which part has just ended."""
 
 import contextlib
+import sys
 import time
 from collections import defaultdict
 
@@ -38,6 +39,12 @@ def device_use(device: torch.device) -> dict[str, float]:
         "gpu_memory": float(torch.cuda.memory_allocated(device)),
         "gpu_memory_peak": float(torch.cuda.max_memory_allocated(device)),
     }
-    with contextlib.suppress(ImportError, RuntimeError):  # NVML is not there, or does not answer
+    with contextlib.suppress(ImportError, RuntimeError, *_nvml_errors()):  # NVML is not there, or does not answer
         found["gpu_utilisation"] = torch.cuda.utilization(device) / 100
     return found
+
+
+def _nvml_errors() -> tuple[type[Exception], ...]:
+    """What NVML itself raises, of a slice of a device (MIG) for instance: no `RuntimeError`."""
+    nvml = sys.modules.get("pynvml")  # torch imports it where it is installed
+    return () if nvml is None else (nvml.NVMLError,)

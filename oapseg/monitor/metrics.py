@@ -51,7 +51,7 @@ def _one_of(*values: str) -> str:
 
 
 LEARNING = (
-    Metric("oapseg_train_step", "steps", "Steps done", "step"),
+    Metric("oapseg_train_step", "steps", "Number of the newest step, the first is 0", "step"),
     Metric("oapseg_train_steps", "steps", "Steps that the training takes in all", "steps"),
     Metric("oapseg_train_loss", "", "Weighted sum of the losses", "loss"),
     Metric(

@@ -3,7 +3,7 @@
     python tests/monitor/record.py SHARDS ENCODER OUT [NAME ...]
 
 A minute each on a quiet machine. What is broken is broken as it would be: a wrong value in `params.yaml`, photos that
-are black, masks of another photo, a loader that waits. The last two and the photos begin at step 24.
+are black, masks of another photo, a loader that waits, a learning rate that leaps. All but the values begin at step 24.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from oapseg.train.data import ToViews
 from oapseg.train.run import pretrain
 from oapseg.train.segmenter import SegmenterTraining
 
-FROM, BATCH, WAIT_S = 24, 4, 1.5
+FROM, BATCH, WAIT_S, LEAP = 24, 4, 1.5, 1000
 SIZES: dict[str, dict[str, Any]] = {
     "pretrain": {
         "steps": 72,
@@ -64,6 +64,7 @@ CHANGED: dict[str, dict[str, Any]] = {  # keys of pretrain
     "black_photos": {},
     "shuffled_teacher": {},
     "throttled_loader": {},
+    "leaping_rate": {},
 }
 
 
@@ -86,7 +87,7 @@ def main() -> None:
 @contextlib.contextmanager
 def _broken(name: str) -> Iterator[None]:
     """The training as it would be if that happened."""
-    views, init = ToViews.__call__, SegmenterTraining.__init__
+    views, init, schedule = ToViews.__call__, SegmenterTraining.__init__, SegmenterTraining._schedule
 
     def late(self: ToViews, sample: Sample, ticket: Ticket) -> Any:
         if ticket.draw >= FROM * BATCH and name == "black_photos":
@@ -99,11 +100,19 @@ def _broken(name: str) -> Iterator[None]:
         init(self, *args, **options)
         self.generator = _Rolled(self.generator.batch)  # type: ignore[assignment]
 
+    def leaping(self: SegmenterTraining, step: int) -> dict[str, float]:
+        rates, leap = schedule(self, step), LEAP if step >= FROM else 1
+        for group in self.optimizer.param_groups:
+            group["lr"] *= leap
+        return rates | {"lr": rates["lr"] * leap}
+
     with contextlib.ExitStack() as stack:
         if name in ("black_photos", "throttled_loader"):
             stack.enter_context(patch.object(ToViews, "__call__", late))
         if name == "shuffled_teacher":
             stack.enter_context(patch.object(SegmenterTraining, "__init__", shuffled))
+        if name == "leaping_rate":
+            stack.enter_context(patch.object(SegmenterTraining, "_schedule", leaping))
         yield
 
 

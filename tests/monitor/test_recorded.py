@@ -28,6 +28,7 @@ BROKEN = {  # the alarm that a way of being broken must raise, and the step by w
     "hot_teacher": ("TeacherUndecided", 44),
     "cold_teacher": ("TeacherOverconfident", 44),
     "throttled_loader": ("StarvingLoader", 60),
+    "leaping_rate": ("LossSpike", 36),
 }
 
 
