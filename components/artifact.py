@@ -1,9 +1,9 @@
 """What a step reads and writes on a cluster: the data below a URL, and a small pointer to it as the artifact.
 
 A set of shards is its manifest, with absolute URLs: as an input it is read as it is, and the shards stream. Anything
-else is a listing, `{"kind": "folder" | "file" | "nothing", "url", "files": [{"path", "bytes", "sha256"}]}`, and is copied
-to where the step looks for it; of a step that was skipped there is nothing. Launchers copy every artifact, so data itself
-is never one.
+else is a listing, `{"kind": "folder" | "file" | "nothing", "url", "files": [{"path", "bytes", "sha256"}]}`, and is
+copied to where the step looks for it; of a step that was skipped there is nothing. Launchers copy every artifact, so
+data itself is never one.
 """
 
 import json
