@@ -61,6 +61,12 @@ def listing(url: str, files: Mapping[str, str | None]) -> str:
     return json.dumps({"kind": "folder" if named else "nothing", "url": url, "files": named}, indent=1) + "\n"
 
 
+def is_nothing(text: str) -> bool:
+    """Whether this is the pointer of a step that was skipped."""
+    found: bool = json.loads(text).get("kind") == "nothing"
+    return found
+
+
 def lay(text: str, path: Path) -> None:
     """Put what a pointer points to at `path`.
 

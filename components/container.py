@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from components.artifact import lay, listing, point, publish
+from components.artifact import is_nothing, lay, listing, point, publish
 from components.executor import Execution, Slot, read_execution, write_outputs
 from components.mirror import EVERY_S, Mirror
 from components.parts import gather, joined
@@ -83,8 +83,9 @@ def _run(args: argparse.Namespace, command: list[str], step: Step) -> int:
         for name, path in (_pair(external, "--external") for external in args.external):
             lay_external(str(execution.parameters.get(name, "")), here / path, Path(path))
         Path("params.yaml").write_text(text)
-        for name, slot in execution.inputs.items():
-            lay(slot.read().decode(), Path(paths[name]))
+        pointers = {name: slot.read().decode() for name, slot in execution.inputs.items()}
+        for name, pointer in pointers.items():
+            lay(pointer, Path(paths[name]))
         mirrors = {path: Mirror(Path(path), storage.join(place, path), args.mirror_s) for path in args.persist}
         with contextlib.ExitStack() as kept:
             for mirror in mirrors.values():
@@ -92,7 +93,10 @@ def _run(args: argparse.Namespace, command: list[str], step: Step) -> int:
                     kept.enter_context(mirror)
                 else:
                     mirror.restore()
-            code = 0 if done else step([*_directed(command, args.direct, place), "--params", "params.yaml"])
+            if args.optional and any(map(is_nothing, pointers.values())):
+                code = MISSING  # what it works on comes of a step that was skipped
+            else:
+                code = 0 if done else step([*_directed(command, args.direct, place), "--params", "params.yaml"])
         if args.optional and code == MISSING:
             print("skipped", file=sys.stderr)
             for name, slot in execution.outputs.items():

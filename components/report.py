@@ -5,7 +5,6 @@ Without the folders of a training it is the page of a benchmark: `--evaluate`, `
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,6 @@ from typing import Any, NamedTuple
 from jaxtyping import UInt8
 from torch import Tensor
 
-from components.container import MISSING
 from oapseg import storage
 from oapseg.evaluate.details import PHOTO_SCORE
 from oapseg.evaluate.predict import REGION
@@ -44,14 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder for the page and the tables")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Exit code 3 where nothing was scored, as of a benchmark whose data set is not there."""
+def main(args: argparse.Namespace) -> None:
     params = load_params(args.params).report
-    if not storage.exists(args.evaluate / METRICS):
-        print(
-            f"python -m components report: {args.evaluate}: no {METRICS}; run the step evaluate first", file=sys.stderr
-        )
-        return MISSING
     scores = read_scores(storage.read_json(args.evaluate / METRICS))
     details = storage.read_json(args.evaluate / DETAILS)
     folders = {name: getattr(args, name) for name in ("pretrain", "finetune") if getattr(args, name)}
@@ -72,7 +64,6 @@ def main(args: argparse.Namespace) -> int:
     for name, columns in histories.items():
         storage.write_text(args.out / f"{name}.csv", history_csv(columns))
     storage.write_text(args.out / "index.html", page)
-    return 0
 
 
 def chosen_photos(

@@ -11,6 +11,8 @@ from scipy.stats import spearmanr
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from label_free_runs import Runs, followed, measures_at
 
+sys.path.pop()  # a file there has the name of a folder of tests
+
 SCORE = "mask_AP50"
 COUNT = 12
 
