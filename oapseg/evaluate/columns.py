@@ -5,12 +5,12 @@ kill too. Whoever reads such an array walks it in slices and lets go (`release`)
 a walk is that of a slice.
 """
 
+import math
 import mmap
 import os
 import tempfile
 import weakref
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
@@ -46,6 +46,21 @@ class Column:
             return np.concatenate(self._held)
         mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         return np.frombuffer(mapped, dtype=self._dtype).reshape(self._rows, *self._shape)
+
+    def some(self, first: int, last: int) -> Shaped[np.ndarray, "N ..."]:
+        """Rows from one to before another, read from the file: to look into many places of it takes no more memory.
+
+        Of what is mapped, the kernel brings up to 2 MB along for each place.
+        """
+        last = min(last, self._rows)
+        if self._file is None:
+            return np.concatenate(self._held)[first:last]
+        row = self._dtype.itemsize * math.prod(self._shape)
+        content = bytearray(max(0, last - first) * row)
+        left = memoryview(content)
+        while left:
+            left = left[os.preadv(self._file.fileno(), [left], last * row - len(left)) :]
+        return np.frombuffer(content, dtype=self._dtype).reshape(-1, *self._shape)
 
     def _write(self, file: IO[bytes]) -> None:
         try:
@@ -95,13 +110,11 @@ class Sorted:
             self._end_run()
         if len(self._ends) == 1:
             return self._sorted(self._waiting)
-        runs = self._runs.array()
         if len(self._ends) == 2:
-            return runs
+            return self._runs.array()
         merged = Column(self._dtype)
-        for rows in self._merged([runs[first:last] for first, last in pairwise(self._ends)]):
+        for rows in self._merged():
             merged.append(rows)
-            release(runs)
         return merged.array()
 
     def _end_run(self) -> None:
@@ -110,15 +123,16 @@ class Sorted:
         self._ends.append(self._ends[-1] + len(rows))
         self._waiting = []
 
-    def _merged(self, runs: list[Shaped[np.ndarray, " _"]]) -> Iterator[Shaped[np.ndarray, " _"]]:
+    def _merged(self) -> Iterator[Shaped[np.ndarray, " _"]]:
         """Blocks of all runs up to where the first of the blocks ends; what lies beyond waits."""
-        size, begun = max(1, HELD // len(runs)), [0] * len(runs)
-        while any(first < len(run) for first, run in zip(begun, runs, strict=True)):
-            blocks = [run[first : first + size] for first, run in zip(begun, runs, strict=True)]
+        begun, stops = self._ends[:-1], self._ends[1:]
+        size = max(1, HELD // len(begun))
+        while begun != stops:
+            blocks = [self._runs.some(first, min(first + size, stop)) for first, stop in zip(begun, stops, strict=True)]
             ends = [
                 (tuple(block[key][-1].item() for key in self._keys), number)
-                for number, (block, first, run) in enumerate(zip(blocks, begun, runs, strict=True))
-                if first + len(block) < len(run)
+                for number, (block, first, stop) in enumerate(zip(blocks, begun, stops, strict=True))
+                if first + len(block) < stop
             ]
             if ends:
                 # Of rows like the last one, those of later runs wait: more of its own run may follow.
