@@ -70,7 +70,8 @@ def main(args: argparse.Namespace) -> None:
     storage.write_json(args.out / "version.json", {k: v for k, v in asdict(version).items() if k != "new"})
     said = "registered" if version.new else "already registered"
     Console().print(f"{version.name} version {version.version} {said} ({version.uri} in {uri})")
-    evidence = Evidence(f"version {version.version}", benchmarks, card, licences)
+    # Of content that was there, its own card and licences stand, and a promotion goes by them.
+    evidence = Evidence(f"version {version.version}", benchmarks, card, licences) if version.new else None
     verdicts = judge_registered(uri, version, params.registration.gate, evidence, gate)
     _tell(verdicts, params, args.out)
 

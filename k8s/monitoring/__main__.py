@@ -37,7 +37,7 @@ def prometheus_rule() -> str:
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": {"name": "oapseg", "labels": {"app.kubernetes.io/name": "oapseg"}},
-        "spec": json.loads(json.dumps(groups())),
+        "spec": groups(),
     }
     return HEADER + yaml.safe_dump(thing, sort_keys=False, width=120)
 

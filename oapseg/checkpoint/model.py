@@ -48,26 +48,33 @@ class Model:
 
         Errors: `ValueError` naming the photo that is none.
         """
-        return [self._masks(each, min_score) for each in self.predict(images, batch=batch)]
+        return [masks_of(each, min_score, len(self.names)) for each in self.predict(images, batch=batch)]
 
     def predict(self, images: Sequence[Photo], *, batch: int = 8) -> Iterator[Predicted]:
         """What is seen in each photo, on a grid, with `mask(index)` at the photo's size; `batch` photos at a time."""
-        if isinstance(images, str | Path | Image.Image):
-            raise ValueError(f"images: give a list of photos; is one {type(images).__name__}")
-        for start in range(0, len(images), batch):
-            photos = [photo_tensor(image, start + place) for place, image in enumerate(images[start : start + batch])]
+        for photos in in_batches(images, batch):
             yield from self.segmenter.predict(photos, self.look)
 
-    def _masks(self, seen: Predicted, min_score: float) -> Masks:
-        kept = (seen.scores >= min_score).nonzero().flatten().tolist()
-        masks = [seen.mask(index).cpu() for index in kept]
-        return Masks(
-            torch.stack(masks) if masks else torch.zeros(0, *seen.size, dtype=torch.bool),
-            torch.zeros(len(kept), dtype=torch.long),
-            seen.kind[kept].cpu(),
-            F.one_hot(seen.clusters[kept].cpu(), len(self.names)).float(),
-            seen.scores[kept].float().cpu(),
-        )
+
+def in_batches(images: Sequence[Photo], batch: int) -> Iterator[list[UInt8[Tensor, "_H _W 3"]]]:
+    """Photos as bytes, so many at a time. Errors: `ValueError` naming the photo that is none."""
+    if isinstance(images, str | Path | Image.Image):
+        raise ValueError(f"images: give a list of photos; is one {type(images).__name__}")
+    for start in range(0, len(images), batch):
+        yield [photo_tensor(image, start + place) for place, image in enumerate(images[start : start + batch])]
+
+
+def masks_of(seen: Predicted, min_score: float, num_clusters: int) -> Masks:
+    """What was seen in a photo, for scores of `min_score` and more, on the CPU."""
+    kept = (seen.scores >= min_score).nonzero().flatten().tolist()
+    masks = [seen.mask(index).cpu() for index in kept]
+    return Masks(
+        torch.stack(masks) if masks else torch.zeros(0, *seen.size, dtype=torch.bool),
+        torch.zeros(len(kept), dtype=torch.long),
+        seen.kind[kept].cpu(),
+        F.one_hot(seen.clusters[kept].cpu(), num_clusters).float(),
+        seen.scores[kept].float().cpu(),
+    )
 
 
 def clusters(masks: Masks) -> Int[Tensor, " S"]:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from oapseg.checkpoint.model import look_of
 from oapseg.encode.averaged import averaged_patches
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.patches import Patches
@@ -14,7 +15,7 @@ from oapseg.evaluate.predictions import PhotoResults, Predict
 from oapseg.evaluate.refined import Placed, masks_and_regions
 from oapseg.masks import INSTANCE, SEMANTIC, Masks, best_of_each_kind, boxes_xyxy, mask_to_rle
 from oapseg.model.predicted import Predicted
-from oapseg.model.segmenter import Look, Segmenter
+from oapseg.model.segmenter import Segmenter
 from oapseg.params import Device, PredictParams
 from oapseg.refine.crf import CRFOnPhoto, DenseCRF
 from oapseg.refine.levels import at_level
@@ -38,13 +39,13 @@ GENERATOR_REGIONS = (
 Pool = Callable[[list[Patches]], list[Masks]]  # a generator's `batch`
 
 
-def choose_device(device: Device) -> torch.device:
-    """The device that section `predict` names.
+def choose_device(device: Device, section: str = "predict") -> torch.device:
+    """The device that a section names.
 
     Errors: `ValueError` where `cuda` is asked for and there is none.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("predict.device: cuda is asked for and no CUDA device is here; allowed are auto and cpu")
+        raise ValueError(f"{section}.device: cuda is asked for and no CUDA device is here; allowed are auto and cpu")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -88,17 +89,7 @@ def model_predictor(segmenter: Segmenter, params: PredictParams, crf: DenseCRF |
     After the masks come the `region` results: which cluster each place of the photo belongs to, without overlap.
     """
     device = segmenter.backbone.encoder.mean.device
-    look = Look(
-        image_px=params.image_px,
-        windows=params.windows,
-        window_px=params.window_px,
-        max_masks=params.max_masks,
-        mask_threshold=params.mask_threshold,
-        decay_overlaps=params.decay_overlaps,
-        scales=params.scales,
-        flip=params.flip,
-        level=params.level,
-    )
+    look = look_of(params)
 
     def predict(samples: list[Sample]) -> list[PhotoResults]:
         with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16"):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from oapseg.monitor.metrics import METRICS, TRAINING, Row, find
+from oapseg.monitor.metrics import METRICS, TRAINING, Row, samples
 
 PORT, RUN = "OAPSEG_METRICS_PORT", "OAPSEG_RUN"
 AGE, OVERDUE, ALARM = (
@@ -65,11 +65,8 @@ class Exporter:
         """Take over the values of a line of the history."""
         if self._registry is None:
             return
-        for key, value in row.items():
-            found = find(key)
-            if found is not None:
-                metric, labels = found
-                self._gauge(metric.name, dict(labels)).set(value)
+        for metric, labels, value in samples(row):
+            self._gauge(metric.name, labels).set(value)
 
     def count_from(self, saved_at: Callable[[], float], interval_s: float) -> None:
         """Let the checkpoint's age be told when asked, so that it grows where a step hangs. `saved_at` is monotonic."""

@@ -14,19 +14,17 @@ LEVEL = r"[1-9]\d?"  # a level of pooling
 NAME = r"[A-Za-z_][\w.]{0,99}"  # of a score or a set
 Row = Mapping[str, float | int]  # a line of the history
 TRAINING = ("run", "task", "rank")  # labels of what a training says
-STAGE = ("run", "stage")  # and of what a step says that ends
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`key` is a template of keys of the history, `{label}` for a label's value; `always` are further labels."""
+    """`key` is a template of keys of the history, `{label}` for a label's value."""
 
     name: str
     unit: str  # seconds, bytes, ratio (0 to 1), nats, or what is counted; "" for plain numbers
     meaning: str
     key: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)  # the pattern of each label's values
-    always: tuple[str, ...] = TRAINING
     kind: str = "gauge"  # or counter
 
     def match(self, key: str) -> dict[str, str] | None:
@@ -186,28 +184,25 @@ HEALTH = (
     ),
 )
 STAGES = (
-    Metric("oapseg_stage_running", "", "1 while the step runs, then 0", always=STAGE),
-    Metric("oapseg_stage_seconds", "seconds", "Time that the step has taken", always=STAGE),
-    Metric("oapseg_stage_failed", "", "1 where the step failed, else 0", always=STAGE),
-    Metric("oapseg_stage_samples", "photos", "Photos that the step wrote, or else read", always=STAGE),
-    Metric("oapseg_stage_skipped_samples", "photos", "Broken photos that it left out", always=STAGE),
-    Metric("oapseg_stage_data_bytes", "bytes", "Size of the shards that it wrote, or else read", always=STAGE),
+    Metric("oapseg_stage_running", "", "1 while the step runs, then 0"),
+    Metric("oapseg_stage_seconds", "seconds", "Time that the step has taken"),
+    Metric("oapseg_stage_failed", "", "1 where the step failed, else 0"),
+    Metric("oapseg_stage_samples", "photos", "Photos that the step wrote, or else read"),
+    Metric("oapseg_stage_skipped_samples", "photos", "Broken photos that it left out"),
+    Metric("oapseg_stage_data_bytes", "bytes", "Size of the shards that it wrote, or else read"),
 )
 RUNS = (
-    Metric("oapseg_run_end_timestamp_seconds", "seconds", "When the newest run ended", always=("experiment",)),
-    Metric("oapseg_run_succeeded", "", "1 where the newest run succeeded, else 0", always=("experiment",)),
-    Metric(
-        "oapseg_final_metric", "", "Final metrics of the newest run", labels={"metric": NAME}, always=("experiment",)
-    ),
+    Metric("oapseg_run_end_timestamp_seconds", "seconds", "When the newest run ended"),
+    Metric("oapseg_run_succeeded", "", "1 where the newest run succeeded, else 0"),
+    Metric("oapseg_final_metric", "", "Final metrics of the newest run", labels={"metric": NAME}),
 )
 REGISTRY = (
-    Metric("oapseg_alias_version", "", "The registered version that has the alias", always=("model", "alias")),
+    Metric("oapseg_alias_version", "", "The registered version that has the alias"),
     Metric(
         "oapseg_alias_score",
         "percent",
         "Scores of that version",
         labels={"metric": NAME},
-        always=("model", "alias"),
     ),
 )
 TRAIN_METRICS = (*LEARNING, *PACE, *MASKS, *HEAD, *HEALTH)

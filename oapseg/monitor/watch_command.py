@@ -3,7 +3,7 @@
 import argparse
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,8 +35,9 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--every-s: must be above 0, is {args.every_s}")
     console = Console(highlight=False)
     if args.once:
-        console.print(view(args.run, console.width))
-        return int(bool(judged(args.run).alarms))
+        columns = read_history(args.run)
+        console.print(drawn(args.run, columns, console.width))
+        return int(bool(judged(columns).alarms))
     with Live(view(args.run, console.width), console=console, screen=False, auto_refresh=False) as live:
         try:
             while True:
@@ -46,20 +47,24 @@ def main(args: argparse.Namespace) -> int:
             return 0
 
 
-def judged(run: Path) -> Health:
+def judged(columns: dict[str, Column]) -> Health:
     """What the rules say of the history so far."""
     health = Health()
-    for row in rows_of(read_history(run)):
+    for row in rows_of(columns):
         health.see(row)
     return health
 
 
 def view(run: Path, width: int) -> RenderableType:
     """The whole picture, for a terminal of so many columns. Errors: `ValueError` where there is no history."""
-    columns = read_history(run)
+    return drawn(run, read_history(run), width)
+
+
+def drawn(run: Path, columns: dict[str, Column], width: int) -> RenderableType:
+    """The same, of a history that was read."""
     if not columns:
         return Text(f"{run}: no step yet")
-    health = judged(run)
+    health = judged(columns)
     parts: list[RenderableType] = [_head(run, columns)]
     parts += [Text(f"ALARM  {alarm}", style="bold red") for alarm in health.alarms]
     if not health.alarms:
@@ -68,7 +73,7 @@ def view(run: Path, width: int) -> RenderableType:
     return Group(*parts, _table(columns, suspects, min(WIDTH, max(LEAST_WIDTH, width - NUMBERS_WIDTH))))
 
 
-def _head(run: Path, columns: Mapping[str, Column]) -> Text:
+def _head(run: Path, columns: dict[str, Column]) -> Text:
     step = max(column[-1][0] for column in columns.values())
     age = time.time() - (run / HISTORY).stat().st_mtime
     pace = columns.get("images_per_second", [(0.0, math.nan)])[-1][1]
@@ -78,7 +83,7 @@ def _head(run: Path, columns: Mapping[str, Column]) -> Text:
     return Text(", ".join(said), style="bold")
 
 
-def _table(columns: Mapping[str, Column], suspects: set[str], width: int) -> Table:
+def _table(columns: dict[str, Column], suspects: set[str], width: int) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column("now", justify="right", no_wrap=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oapseg import storage
-from oapseg.checkpoint.export import CARD, read_files
+from oapseg.checkpoint.export import CARD
 from oapseg.evaluate.resamples import RESAMPLES, Resamples, read_resamples
 from oapseg.evaluate.scores import MODEL, Score, read_scores
+from oapseg.registry.load import sealed_files
 from oapseg.registry.server import artifacts
 
 if TYPE_CHECKING:
@@ -66,17 +67,16 @@ def read_benchmarks(folders: Sequence[str | Path]) -> dict[str, Scored]:
 
 
 def evidence_of(client: "MlflowClient", version: Any, *, whole: bool) -> Evidence:
-    """What was registered with a version; `whole`: its files too, every one checked by its hash."""
+    """What was registered with a version; `whole`: its files too, each checked by its hash, the hashes by the tag."""
     with artifacts(client, version, "evaluate") as place:
         names = sorted({name.partition("/")[0] for name in storage.list_files(place) if "/" in name})
         benchmarks = read_benchmarks([storage.join(place, name) for name in names])
     card, problem = "", None
     if whole:
-        with artifacts(client, version, "model") as place:
-            try:
-                card = read_files(place).get(CARD, b"").decode()
-            except ValueError as error:
-                problem = str(error)
+        try:
+            card = sealed_files(client, version).get(CARD, b"").decode()
+        except ValueError as error:
+            problem = str(error)
     tags: Mapping[str, str] = version.tags
     licences = {key.removeprefix(LICENCE): value for key, value in tags.items() if key.startswith(LICENCE)}
     return Evidence(f"version {version.version}", benchmarks, card, licences, problem)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,6 +12,9 @@ from oapseg.checkpoint.export import HASHES, Files, read_files
 from oapseg.checkpoint.model import Model, model_of
 from oapseg.params import default_params_path, load_params
 from oapseg.registry import server
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 SCHEME = "models:/"
 URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]+|latest))")
@@ -37,12 +41,20 @@ def _registered(uri: str, tracking_uri: str | None) -> Files:
     where = tracking_uri or server.tracking_uri(load_params(default_params_path()))
     with server.registry(where) as client:
         version = server.get_version(client, parts["name"], parts["alias"] or parts["version"])
-        with server.artifacts(client, version, "model") as place:
-            files = read_files(place)
-            sealed = hashlib.sha256(storage.read_bytes(storage.join(place, HASHES))).hexdigest()
+        return sealed_files(client, version)
+
+
+def sealed_files(client: "MlflowClient", version: Any) -> Files:
+    """The model's files of a registered version, each checked by its hash, and the hashes by what the registry says.
+
+    Errors: `ValueError` naming the file that is missing or was changed.
+    """
+    with server.artifacts(client, version, "model") as place:
+        files = read_files(place)
+        sealed = hashlib.sha256(storage.read_bytes(storage.join(place, HASHES))).hexdigest()
     if sealed != version.tags.get(SEAL_TAG, sealed):
         raise ValueError(
-            f"model: {uri}: {HASHES} was changed (its sha256 is {sealed}, registered with version {version.version} is "
-            f"{version.tags[SEAL_TAG]})"
+            f"model: models:/{version.name}/{version.version}: {HASHES} was changed (its sha256 is {sealed}, "
+            f"registered is {version.tags[SEAL_TAG]})"
         )
     return files

@@ -182,10 +182,15 @@ def has(client: "MlflowClient", name: str, alias: str) -> int | None:
 
 
 def judge_registered(
-    tracking_uri: str, version: Version, alias: str, evidence: Evidence, gate: GateParams
+    tracking_uri: str, version: Version, alias: str, evidence: Evidence | None, gate: GateParams
 ) -> list[Verdict]:
-    """How an alias's gate judges a version just registered, against the one that the registry says has the alias."""
+    """How an alias's gate judges a version just registered, against the one that the registry says has the alias.
+
+    Without `evidence`, by what was registered with it.
+    """
     with registry(tracking_uri) as client:
+        if evidence is None:
+            evidence = evidence_of(client, get_version(client, version.name, version.version), whole=True)
         held = has(client, version.name, alias)
         verdicts = judge(evidence, None if held is None else _holder(client, version.name, held), gate)
         note(client, version.name, version.version, alias, verdicts)

@@ -29,6 +29,7 @@ PARTS: Final = {"page.css": "text/css", "page.js": "text/javascript"}
 SAMPLES = 6  # drawn photos that the page offers
 SAMPLE_PX = 448
 PNG = "image/png"
+MASKS: Final = "/v1/masks"
 POLICY = {  # the page needs nothing but this server
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; form-action 'none'; frame-ancestors 'self'; base-uri 'none'",
@@ -84,7 +85,7 @@ def make_app(service: Service) -> FastAPI:
 def _masks_routes(service: Service) -> APIRouter:
     router = APIRouter(tags=["masks"])
 
-    @router.post("/v1/masks", summary="Masks of one photo", response_class=Response, openapi_extra=PHOTO_BODY)
+    @router.post(MASKS, summary="Masks of one photo", response_class=Response, openapi_extra=PHOTO_BODY)
     async def masks(request: Request, query: Annotated[MaskQuery, Query()]) -> Response:
         async with counted(service.metrics):
             png = PNG in request.headers.get("accept", "")
@@ -173,9 +174,10 @@ async def _refused(_: Request, error: Exception) -> Response:
     return error.response()
 
 
-async def _bad_query(service: Service, _: Request, error: Exception) -> Response:
+async def _bad_query(service: Service, request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    service.metrics.ended("bad_query", 0.0)
+    if request.url.path == MASKS:
+        service.metrics.ended("bad_query", 0.0)
     lines = []
     for each in error.errors():
         key = ".".join(str(part) for part in each["loc"][1:])

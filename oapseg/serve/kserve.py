@@ -136,7 +136,7 @@ def kserve_routes(service: Service) -> APIRouter:
             "shape": [len(answers)],
             "data": [json.dumps(each) for each in answers],
         }
-        found = {"model_name": name, "model_version": service.served.named.version, "outputs": [output]}
+        found = {"model_name": name, "model_version": answers[0]["model"]["version"], "outputs": [output]}
         return JSONResponse(found | ({"id": said.id} if said.id else {}))
 
     return router

@@ -80,8 +80,7 @@ class Source:
         """The model that is there now, having seen a photo already, so that the first request does not wait longer."""
         found = resolve(self.location, self.params)
         settings = self.params.serve
-        choose_device(settings.device)
-        model = load(found, self.params, settings.device)
+        model = load(found, self.params, choose_device(settings.device, "serve").type)
         parts = URI.fullmatch(self.location)
         name = parts["name"] if parts else self.params.registration.name
         version = None if found.version is None else str(found.version)

@@ -48,12 +48,12 @@ def cut_history(history: Path, step: int) -> None:
 
 
 def save(task: Task, step: int, run: Run, recorder: Recorder) -> None:
-    """Save on rank 0; the other ranks take part in gathering the state."""
-    state = task.state(step)
-    state.values["fingerprint"] = run.fingerprint
-    if recorder.rollbacks:
-        state.values[ROLLBACKS] = recorder.rollbacks
+    """Save, on rank 0: every rank has the same state."""
     if task.placement.rank == 0:
+        state = task.state(step)
+        state.values["fingerprint"] = run.fingerprint
+        if recorder.rollbacks:
+            state.values[ROLLBACKS] = recorder.rollbacks
         if task.observer is not None and task.observer.every:
             save_memory(run.folder, step, task.observer.state())
         save_checkpoint(run.checkpoints, state, run.params_yaml)

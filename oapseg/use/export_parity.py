@@ -1,6 +1,6 @@
 """How far an exported graph agrees with PyTorch at fp32, query by query."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +10,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from oapseg.checkpoint.model import Model
-from oapseg.encode.encoder import square
-from oapseg.model.segmenter import Look
-from oapseg.model.windows import cut, window_boxes
+from oapseg.model.seen import Seen
+from oapseg.model.segmenter import look_at
 from oapseg.params.use import ExportBoundParams
 from oapseg.use.onnx_model import OnnxModel
 
@@ -54,23 +53,26 @@ class Parity:
 def measure_parity(model: Model, exported: OnnxModel, images: Iterable[UInt8[Tensor, "_H _W 3"]]) -> Parity:
     """Every view that the model's look asks for, through both."""
     cut_at = model.look.mask_threshold
-    overlaps, scores, unlike, num_photos, num_views = [], [], [], 0, 0
+    overlaps, scores, unlike = [], [], []
+    num_photos = 0
+
+    def see(views: Float[Tensor, "B 3 side side"]) -> list[Seen]:
+        ours = model.segmenter.see(views, model.look)
+        for one, other in zip(ours, exported.see(views), strict=True):
+            a, b = (each.logits.sigmoid().flatten(1) > cut_at for each in (one, other))
+            union = (a | b).sum(1)
+            overlaps.append(torch.where(union > 0, (a & b).sum(1) / union.clamp(min=1), 1.0))
+            scores.append((one.scores - other.scores).abs())
+            unlike.append((one.clusters != other.clusters).float())
+        return ours
+
     for image in images:
         num_photos += 1
-        for views in _views(image, model.look):
-            ours = model.segmenter.see(views, model.look)
-            theirs = exported.see(views)
-            for one, other in zip(ours, theirs, strict=True):
-                num_views += 1
-                a, b = (each.logits.sigmoid().flatten(1) > cut_at for each in (one, other))
-                union = (a | b).sum(1)
-                overlaps.append(torch.where(union > 0, (a & b).sum(1) / union.clamp(min=1), 1.0))
-                scores.append((one.scores - other.scores).abs())
-                unlike.append((one.clusters != other.clusters).float())
+        look_at([image], model.look, see)
     iou, score = torch.cat(overlaps).double().numpy(), torch.cat(scores).double().numpy()
     return Parity(
         photos=num_photos,
-        views=num_views,
+        views=len(overlaps),
         queries=iou.size,
         iou_mean=float(iou.mean()),
         iou_p01=float(np.quantile(iou, 0.01)),
@@ -79,14 +81,3 @@ def measure_parity(model: Model, exported: OnnxModel, images: Iterable[UInt8[Ten
         score_max=float(score.max()),
         clusters_unlike=float(torch.cat(unlike).mean()),
     )
-
-
-def _views(image: UInt8[Tensor, "H W 3"], look: Look) -> Iterator[Float[Tensor, "B 3 side side"]]:
-    """The photo at each side, then its windows together."""
-    for side in (look.image_px, *look.scales):
-        yield square(image, side)[None]
-    windows = [
-        square(cut(image, box, look.image_px), look.window_px) for box in window_boxes(look.windows, look.image_px)
-    ]
-    if windows:
-        yield torch.stack(windows)

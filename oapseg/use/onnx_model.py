@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from oapseg import storage
-from oapseg.checkpoint.model import Photo, photo_tensor
+from oapseg.checkpoint.model import Photo, in_batches, masks_of
 from oapseg.masks import Masks
 from oapseg.model.predicted import Predicted
 from oapseg.model.seen import Seen
@@ -42,12 +41,11 @@ class OnnxModel:
 
     def __call__(self, images: Sequence[Photo], *, min_score: float = 0.0, batch: int = 8) -> list[Masks]:
         """Masks of each photo at its own size, best first, for scores of `min_score` and more."""
-        return [self._masks(each, min_score) for each in self.predict(images, batch=batch)]
+        return [masks_of(each, min_score, len(self.names)) for each in self.predict(images, batch=batch)]
 
     def predict(self, images: Sequence[Photo], *, batch: int = 8) -> Iterator[Predicted]:
         """What is seen in each photo, on a grid; `batch` photos at a time."""
-        for start in range(0, len(images), batch):
-            photos = [photo_tensor(image, start + place) for place, image in enumerate(images[start : start + batch])]
+        for photos in in_batches(images, batch):
             yield from look_at(photos, self.look, self.see)
 
     def see(self, views: Float[Tensor, "B 3 H W"]) -> list[Seen]:
@@ -78,14 +76,3 @@ class OnnxModel:
             raise ValueError(f"{path}: no graph of `oapseg export` ({type(error).__name__}: {line})") from None
         self.sessions[said["side_px"]] = session
         return said
-
-    def _masks(self, seen: Predicted, min_score: float) -> Masks:
-        kept = (seen.scores >= min_score).nonzero().flatten().tolist()
-        masks = [seen.mask(index) for index in kept]
-        return Masks(
-            torch.stack(masks) if masks else torch.zeros(0, *seen.size, dtype=torch.bool),
-            torch.zeros(len(kept), dtype=torch.long),
-            seen.kind[kept],
-            F.one_hot(seen.clusters[kept], len(self.names)).float(),
-            seen.scores[kept],
-        )

@@ -7,12 +7,12 @@ import argparse
 import time
 from dataclasses import asdict, replace
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from oapseg import __version__
 from oapseg.evaluate.predict import choose_device
 from oapseg.params import Params, load_params
+from oapseg.progress import Progress
 from oapseg.use.folder import OutFolder
 from oapseg.use.photos import find_photos
 from oapseg.use.predict import How, finish, predict_photos
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
     rate = TextColumn("{task.fields[rate]:.2f} photos/s")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()
     if not folder.finished:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        with Progress(*columns) as progress:
             bar = progress.add_task("masks", total=len(source), rate=0.0)
             for place, done in enumerate(predict_photos(source, model, how, folder)):
                 if place == 0:

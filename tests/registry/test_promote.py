@@ -11,10 +11,13 @@ from registry.born import context
 from registry.versions import ALIAS, GATE, NAME, OPEN, place_in, registered
 
 import oapseg.cli
+from oapseg.checkpoint.export import HASHES, write_files
 from oapseg.params import load_params
 from oapseg.registry import promote as promotion
+from oapseg.registry.gate import Verdict, refusal
 from oapseg.registry.journal import Journal, Lost
-from oapseg.registry.promote import has, promote, reconcile, roll_back
+from oapseg.registry.promote import has, judge_registered, promote, reconcile, roll_back
+from oapseg.registry.register import Version
 from oapseg.registry.server import DEPRECATED_IN_MLFLOW, Place, place_of, registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(f"ignore:{DEPRECATED_IN_MLFLOW}")]
@@ -71,6 +74,28 @@ def test_a_worse_version_is_refused_and_nothing_but_its_tag_changes(place: Place
 
 def test_data_whose_licence_is_not_allowed_is_refused(place: Place) -> None:
     assert not promote(place, 4, ALIAS, GATE).passed
+
+
+def test_files_that_were_changed_with_their_hashes_are_refused_by_what_was_registered(tmp_path: Path) -> None:
+    place = place_in(tmp_path)
+    registered(place, tmp_path / "made", 20.0)
+    (kept,) = (tmp_path / "mlartifacts").rglob("model.safetensors")
+    files = {path.name: path.read_bytes() for path in kept.parent.iterdir() if path.name != HASHES}
+    write_files(kept.parent, files | {kept.name: b"other weights"})
+    decision = promote(place, 1, ALIAS, GATE)
+    assert not decision.passed
+    assert refusal(decision.verdicts).startswith("files: model: models:/shapes/1: sha256.json was changed")
+
+
+def test_a_version_that_was_registered_before_is_judged_by_what_it_was_registered_with(place: Place) -> None:
+    (said,) = (each for each in registered_again(place, 4) if each.rule == "licences")
+    assert not said.passed
+    assert all(each.passed for each in registered_again(place, 1))
+
+
+def registered_again(place: Place, number: int) -> list[Verdict]:
+    version = Version(NAME, number, f"models:/{NAME}/{number}", "", new=False)
+    return judge_registered(place.tracking_uri, version, ALIAS, None, GATE)
 
 
 def test_an_override_is_recorded_with_its_reason_and_the_verdicts(place: Place) -> None:

@@ -49,7 +49,7 @@ def images(count: int) -> list[Image.Image]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two sides and its graphs at all precisions."""
     made = tmp_path_factory.mktemp("export")
-    small_model(made / "model", windows=2, window_px=32, interactions=1, pixel_layers=1, decoder_layers=1)
+    small_model(made / "model", windows=2, window_px=48, interactions=1, pixel_layers=1, decoder_layers=1)
     content: dict[str, Any] = yaml.safe_load(default_params_path().read_text())
     content["export"] |= {"precisions": ["fp32", "fp16", "int8"], "photos": 2, "cost_photos": 2}
     content["export"]["bounds"]["int8"] = {"min_iou": 1.0, "max_score": 0.0, "max_clusters": 1.0, "max_loss": 100.0}
@@ -84,8 +84,8 @@ def test_a_graph_gives_the_same_masks_as_the_model_at_the_photos_own_size(folder
 def test_a_graph_is_of_standard_operators_of_opset_18_with_a_dynamic_batch_and_no_grid_sample(
     folder: Path, model: Model
 ) -> None:
-    assert sides_of(model) == [64, 32]
-    for name, side in (("m.onnx", 64), ("m.32px.onnx", 32)):
+    assert sides_of(model) == [64, 48]
+    for name, side in (("m.onnx", 64), ("m.48px.onnx", 48)):
         graph = onnx.load(str(folder / name))
         assert [(each.domain, each.version) for each in graph.opset_import] == [("", 18)]
         kinds = {node.op_type for node in graph.graph.node}
@@ -119,7 +119,7 @@ def test_the_report_tells_parity_sizes_and_ap_of_each_precision(folder: Path) ->
 def test_changed_weights_are_beyond_the_bound(folder: Path, model: Model, tmp_path: Path) -> None:
     pixels = [torch.from_numpy(np.array(image)) for image in images(2)]
     bound = export_params().bounds.fp32
-    for name in ("m.onnx", "m.32px.onnx"):
+    for name in ("m.onnx", "m.48px.onnx"):
         graph = onnx.load(str(folder / name))
         weights = max(graph.graph.initializer, key=lambda each: len(each.raw_data))
         changed = onnx.numpy_helper.to_array(weights) * np.float32(0.5)
