@@ -56,7 +56,7 @@ def _probe(generator: Generator, arrays: list[Any], device: str, threads: int) -
         before = _restart(device)
         with contextlib.suppress(Exception):  # a photo that it fails on is told of where its masks are made
             generator(photo)
-            peaks.append(_peak(device) - before)
+            peaks.append(peak_bytes(device) - before)
     return Probed(max(peaks, default=None))
 
 
@@ -78,10 +78,15 @@ def _restart(device: str) -> int:
         ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system (glibc), or it would hide what comes
     with contextlib.suppress(OSError):
         CLEAR.write_text(RESET_PEAK)
-    return _peak(device)
+    return peak_bytes(device)
 
 
-def _peak(device: str) -> int:
+def peak_bytes(device: str = "cpu") -> int:
+    """The most memory that this process has held on a device so far.
+
+    On a CPU the resident set since the process began its program, or since the peak was set back; where the system does
+    not tell, what `getrusage` says, which may be the parent's.
+    """
     if device == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.patches import Patches
+from oapseg.evaluate.generators import make_generator
 from oapseg.evaluate.instances import score_class_agnostic
 from oapseg.evaluate.intervals import resample_photos
 from oapseg.evaluate.overlaps import Photo, find_overlaps
@@ -35,7 +36,6 @@ from oapseg.monitor.label_free import (
     photo_edges,
 )
 from oapseg.params import Params, RangeParams, Section
-from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
 from oapseg.shards.read import Sample
 
@@ -122,12 +122,16 @@ def draw(within: RangeParams, rng: np.random.Generator) -> Any:
     return round(value) if within.whole else float(f"{value:.3g}")
 
 
-def try_settings(name: str, tried: Sequence[Section], seen: Sequence[Views], params: Params) -> Iterator[Trial]:
-    """Each setting's masks and what they are worth, one setting in memory at a time."""
+def try_settings(
+    name: str, tried: Sequence[Section], seen: Sequence[Views], params: Params, encoder: Encoder
+) -> Iterator[Trial]:
+    """Each setting's masks and what they are worth, one setting in memory at a time; `encoder` is that of the views."""
     for settings in tried:
         said = settings.model_dump(mode="json")
         try:
-            yield _try(GENERATORS[name](**settings), said, seen, params)
+            pool = params.pool.model_copy(update={name: settings})
+            generator = make_generator(name, params.model_copy(update={"pool": pool}), encoder)
+            yield _try(generator, said, seen, params)
         except Exception as error:  # noqa: BLE001  # a setting that a generator cannot work with is no choice
             yield Trial(said, failure=f"{type(error).__name__}: {' '.join(str(error).split())}")
 

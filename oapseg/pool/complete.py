@@ -67,16 +67,20 @@ def complete_components(
     least = (tau - 1 + omega_f) / omega_f - ROUNDING if omega_f else -math.inf
     component = torch.arange(len(features), device=features.device)
     needed = component.new_zeros(2)
-    for top in range(0, max(num_nodes), chunk):
-        beside = on_device.by_photo(photo, num_nodes, max(num_nodes))
-        found = [_candidates(features, component, own, slice(top, top + chunk), least, room.close) for _, own in beside]
+    largest = max(num_nodes)
+    photos = len(num_nodes) if on_device.waits(features) else 1
+    space = features.new_empty(photos * min(chunk, largest) * largest)
+    for top in range(0, largest, chunk):
+        beside = on_device.by_photo(photo, num_nodes, largest)
+        at_a_time = slice(top, top + chunk)
+        found = [_candidates(features, component, own, at_a_time, least, room.close, space) for _, own in beside]
         pairs = Pairs(*map(torch.cat, zip(*(pairs for pairs, _ in found), strict=True)))
         bound = omega_f * pairs.cosine + (1 - omega_f) * (1 - graphs.distance(sums, pairs.ends) / rows.shape[1])
         bound = bound.masked_fill_(pairs.cosine == -math.inf, -math.inf)
         possible = (bound > tau - ROUNDING).sum()
         order = bound.argsort(descending=True, stable=True)
         pairs = pairs.take(order[: room.kept if on_device.waits(order) else int(possible)])
-        component = _joined(component, pairs, rows, tau, omega_f, max(num_nodes))
+        component = _joined(component, pairs, rows, tau, omega_f, largest)
         needed = torch.maximum(needed, torch.stack([torch.stack([close for _, close in found]).sum(), possible]))
     return component, needed
 
@@ -88,13 +92,19 @@ def _candidates(
     rows: slice,
     least: float,
     room: int,
+    space: Float[Tensor, " P"],
 ) -> tuple[Pairs, Int[Tensor, ""]]:
-    """Pairs of some nodes of a photo with its later nodes whose cosine exceeds `least`, not joined yet; how many."""
+    """Pairs of some nodes of a photo with its later nodes whose cosine exceeds `least`, not joined yet; how many.
+
+    `space` is what the cosines are written to.
+    """
     node = position.clamp(max=len(component) - 1)
     label = torch.where(position < len(component), component[node], -1)
     own, later = label[..., rows, None], label[..., None, rows.start :]
-    cosine = features[node[..., rows]] @ features[node[..., rows.start :]].mT
-    cosine = cosine.masked_fill_((own == later) | (later < 0), -math.inf)
+    shape = torch.broadcast_shapes(own.shape, later.shape)
+    cosine = space[: math.prod(shape)].view(shape)
+    torch.matmul(features[node[..., rows]], features[node[..., rows.start :]].mT, out=cosine)
+    cosine.masked_fill_((own == later).logical_or_(later < 0), -math.inf)
     close = (cosine > least).triu_(1)
     place = on_device.where(close, min(room, close.numel())).unbind(1)
     *photo, first, second = place

@@ -4,6 +4,9 @@ A graph is what its nodes carry, in tensors whose first axis is the node, and un
 Several photos make one graph without edges between them. Sums of floats run in a fixed order, so that results repeat.
 """
 
+import math
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -24,8 +27,12 @@ def grid_edges(height: int, width: int, device: torch.device | str = "cpu") -> I
 
 def feature_similarity(features: Float[Tensor, "S C"], edges: Int[Tensor, "E 2"]) -> Float[Tensor, " E"]:
     """Cosine of the two ends of each edge, -1 to 1 (Eq. 2)."""
-    ends = (features[part].unbind(1) for part in _chunks(edges, features))
-    return torch.cat([first.mul_(second).sum(1) for first, second in ends])
+    cosine = features.new_empty(len(edges))
+    for part, found in _chunks(features, edges, cosine):
+        ends = features[part]
+        torch.sum(ends[:, 0].mul_(ends[:, 1]), 1, out=found)
+        del ends
+    return cosine
 
 
 def spatial_similarity(rows: Float[Tensor, "S N"], edges: Int[Tensor, "E 2"]) -> Float[Tensor, " E"]:
@@ -46,23 +53,30 @@ def grid_spatial_similarity(
     affinities of those below to its own.
     """
     height, width = grid
-    photos = features.shape[:-2]
+    photos, num_patches = features.shape[:-2], features.shape[-2]
     across, down = features.new_zeros(*photos, height, width - 1), features.new_zeros(*photos, height - 1, width)
-    band = max(1, chunk // width)
+    band = min(height, max(1, chunk // width))
+    products, differences = features.new_empty(2, photos.numel() * band * width * num_patches)
+
+    def change(one: Float[Tensor, "..."], other: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return torch.sub(one, other, out=differences[: one.numel()].view(one.shape)).abs_()
+
     above = features.new_empty(0)
     for top in range(0, height, band):
         end = min(top + band, height)
-        rows = features[..., top * width : end * width, :] @ features[..., top * width :, :].mT
+        shape = (*photos, (end - top) * width, (height - top) * width)
+        rows = products[: math.prod(shape)].view(shape)
+        torch.matmul(features[..., top * width : end * width, :], features[..., top * width :, :].mT, out=rows)
         own = rows.unflatten(-2, (end - top, width))
-        across[..., top:end, :] += (own[..., 1:, :] - own[..., :-1, :]).abs_().sum(-1)
-        down[..., top : end - 1, :] += (own[..., 1:, :, :] - own[..., :-1, :, :]).abs_().sum(-1)
+        across[..., top:end, :] += change(own[..., 1:, :], own[..., :-1, :]).sum(-1)
+        down[..., top : end - 1, :] += change(own[..., 1:, :, :], own[..., :-1, :, :]).sum(-1)
         if top:
-            down[..., top - 1, :] += (own[..., 0, :, :] - above).abs_().sum(-1)
+            down[..., top - 1, :] += change(own[..., 0, :, :], above).sum(-1)
         above = own[..., -1, :, (end - top) * width :].clone()
         below = rows.unflatten(-1, (height - top, width))[..., end - top - 1 :, :]
-        down[..., end - 1 :, :] += (below[..., 1:, :] - below[..., :-1, :]).abs_().sum(-3)
-        across[..., end:, :] += (below[..., 1:, 1:] - below[..., 1:, :-1]).abs_().sum(-3)
-    return 1 - torch.cat([across.flatten(-2), down.flatten(-2)], -1) / features.shape[-2]
+        down[..., end - 1 :, :] += change(below[..., 1:, :], below[..., :-1, :]).sum(-3)
+        across[..., end:, :] += change(below[..., 1:, 1:], below[..., 1:, :-1]).sum(-3)
+    return 1 - torch.cat([across.flatten(-2), down.flatten(-2)], -1) / num_patches
 
 
 def blocks(height: int, width: int, device: torch.device | str = "cpu") -> Int[Tensor, " N"]:
@@ -87,13 +101,18 @@ def affinities(
 
 
 def sum_rows(
-    rows: Float[Tensor, "S N"], group: Int[Tensor, " S"], num_groups: int, weight: Float[Tensor, " S"] | None = None
+    rows: Float[Tensor, "S N"],
+    group: Int[Tensor, " T"],
+    num_groups: int,
+    weight: Float[Tensor, " T"] | None = None,
+    some: Int[Tensor, " T"] | None = None,
 ) -> Float[Tensor, "num_groups N"]:
-    """Weighted sum of the rows of each group; no group is empty."""
+    """Weighted sum of the rows of each group, or of `some` rows, whose groups these are; no group is empty."""
     order = group.argsort(stable=True)
     sizes = group.new_zeros(num_groups).scatter_add_(0, group, torch.ones_like(group))
-    weights = rows.new_ones(len(rows)) if weight is None else weight.to(rows.dtype)
-    return F.embedding_bag(order, rows, sizes.cumsum(0) - sizes, mode="sum", per_sample_weights=weights[order])
+    weights = rows.new_ones(len(group)) if weight is None else weight.to(rows.dtype)
+    index = order if some is None else some[order]
+    return F.embedding_bag(index, rows, sizes.cumsum(0) - sizes, mode="sum", per_sample_weights=weights[order])
 
 
 def vote(logits: Float[Tensor, "*B S N"], patch_features: Float[Tensor, "*B N C"]) -> Float[Tensor, "*B S C"]:
@@ -103,14 +122,25 @@ def vote(logits: Float[Tensor, "*B S N"], patch_features: Float[Tensor, "*B N C"
 
 def distance(rows: Float[Tensor, "S C"], edges: Int[Tensor, "E 2"]) -> Float[Tensor, " E"]:
     """Sum of the absolute differences of the rows of each edge's two ends."""
-    parts = _chunks(edges, rows)
-    signs = rows.new_ones(len(parts[0]), 2)
+    sums = rows.new_empty(len(edges))
+    signs = rows.new_ones(min(_at_a_time(rows), len(edges)), 2)
     signs[:, 1] = -1
-    bags = (F.embedding_bag(part, rows, mode="sum", per_sample_weights=signs[: len(part)]) for part in parts)
-    return torch.cat([differences.abs_().sum(1) for differences in bags])
+    for part, found in _chunks(rows, edges, sums):
+        differences = F.embedding_bag(part, rows, mode="sum", per_sample_weights=signs[: len(part)])
+        torch.sum(differences.abs_(), 1, out=found)
+        del differences
+    return sums
 
 
-def _chunks(edges: Int[Tensor, "E 2"], rows: Float[Tensor, "S C"]) -> list[Tensor]:
-    """The edges in chunks (at least one) whose rows stay small."""
-    size = max(1, (CHUNK_ELEMENTS_GPU if rows.is_cuda else CHUNK_ELEMENTS) // rows.shape[1])
-    return [edges[start : start + size] for start in range(0, max(1, len(edges)), size)]
+def _chunks(rows: Float[Tensor, "S C"], *of_edges: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """What belongs to edges, so many edges at a time that their rows stay small.
+
+    Nothing that outlives its chunk is made in one: it would lie behind the chunk's memory, and where that is freed the
+    next chunk may find too little room, and take more.
+    """
+    return zip(*(each.split(_at_a_time(rows)) for each in of_edges), strict=True)
+
+
+def _at_a_time(rows: Float[Tensor, "S C"]) -> int:
+    """Edges whose rows stay small."""
+    return max(1, (CHUNK_ELEMENTS_GPU if rows.is_cuda else CHUNK_ELEMENTS) // rows.shape[1])

@@ -85,7 +85,11 @@ class OAP(Generator):
         """The regions of every layer, for photos of one grid.
 
         A layer's semantic merge and the next layer's instance merge start from the same graph: the host reads the sizes
-        of both at once, at the boundary of the two layers, and nothing else but where the merges are `stable`.
+        of both at once, at the boundary of the two layers, and more often only where the merges are `stable` or a GPU
+        had too little room for pairs (`_enough`).
+
+        A photo's nodes have one matrix of rows, of N x N floats at most. Semantic regions have none, as nothing merges
+        them further, but where the merges are `stable`: then they have a second one.
         """
         photos = photos_of(patches)
         with full_precision(photos.features.device):
@@ -95,13 +99,17 @@ class OAP(Generator):
                 steps = [Step(graph, tau, complete=True)]
                 steps += [Step(graph, next_tau, complete=False)] if next_tau is not None else []
                 semantic, *instance = self._identify(steps)
-                merged = self._merge(graph, semantic, photos)
+                del steps
+                num_rows = sum(semantic.counts) if self.rounds == "stable" else 0
+                apart = graph.rows.new_empty(num_rows, graph.rows.shape[1])
+                merged = self._merge(graph, semantic, photos, apart)
                 merged = self._settled(graph, merged, tau, photos, complete=True)
                 layers.append(Layer(graph.regions, merged.regions))
-                del merged, steps
+                del merged, apart
                 for join in instance:
                     graph = graph._replace(room=next_room(semantic.needed))
-                    graph = self._settled(graph, self._merge(graph, join, photos), next_tau, photos, complete=False)
+                    merged = self._merge(graph, join, photos, graph.rows)
+                    graph = self._settled(graph, merged, next_tau, photos, complete=False)
         return layers
 
     def _first(self, photos: Photos) -> Graph:
@@ -140,7 +148,7 @@ class OAP(Generator):
         """The graph merged on until a merge changes nothing, where `rounds` asks for it; `before` is its last state."""
         while self.rounds == "stable" and before is not graph:
             [join] = self._identify([Step(graph, tau, complete)])
-            before, graph = graph, self._merge(graph, join, photos)
+            before, graph = graph, self._merge(graph, join, photos, graph.rows)
         return graph
 
     def _identify(self, steps: list[Step]) -> list[Join]:
@@ -174,35 +182,51 @@ class OAP(Generator):
         component = connected_components(len(regions.area), joined, max(regions.counts))
         return Draft.of(component, regions.node, edges)
 
-    def _merge(self, graph: Graph, join: Join, photos: Photos) -> Graph:
-        """Components become nodes (Eq. 5), whose features are voted anew where the region is new (Eq. 6)."""
+    def _merge(self, graph: Graph, join: Join, photos: Photos, rows: Float[Tensor, "T N"]) -> Graph:
+        """Components become nodes (Eq. 5), whose features are voted anew where the region is new (Eq. 6).
+
+        Their rows are written to `rows`, from its first on: to the graph's own, which is then no graph any more, or
+        elsewhere, or not at all where that has no row. A node's number never grows, so that a row that stays one can
+        be moved to its place with nothing lost: at a time there are the rows of the nodes, of which there are at most
+        as many as patches, and those of new nodes, at most half as many.
+        """
         component, total = join.component, sum(join.counts)
         if total == len(component):
             return graph
         area = torch.zeros_like(component[:total]).index_add_(0, component, graph.regions.area)
         share = graph.regions.area / area[component]
-        rows, sums = (graphs.sum_rows(each, component, total, share) for each in (graph.rows, graph.sums))
+        several = count(component, total) > 1
+        new = on_device.where(several, num_new := sum(join.new))[:, 0]
+        stays = ~several[component]
+        part = on_device.where(~stays, len(component) - total + num_new)[:, 0]
+        group = (several.cumsum(0) - 1)[component[part]]
+        new_rows = graphs.sum_rows(graph.rows, group, num_new, share[part], part)
+        sums = graphs.sum_rows(graph.sums, component, total, share)
         features = photos.features.new_empty(total, photos.features.shape[2])
         features[component] = graph.regions.features
         regions = Regions(component[graph.regions.node], area, features, join.counts)
-        new = on_device.where(count(component, total) > 1, sum(join.new))[:, 0]
-        features[new] = self._vote(regions, new, join.new, rows, photos)
-        return Graph(regions, edges_of(join.key, join.edges, len(component)), rows, sums, graph.room)
+        features[new] = self._vote(regions, new, join.new, new_rows, photos)
+        if len(rows):
+            for some in on_device.where(stays, total - num_new)[:, 0].split(on_device.chunk(self.chunk, rows)):
+                rows.index_copy_(0, component[some], graph.rows[some])
+            rows.index_copy_(0, new, new_rows)
+        return Graph(regions, edges_of(join.key, join.edges, len(component)), rows[:total], sums, graph.room)
 
     def _vote(
-        self, regions: Regions, nodes: Int[Tensor, " T"], counts: list[int], rows: Float[Tensor, "S N"], photos: Photos
+        self, regions: Regions, nodes: Int[Tensor, " T"], counts: list[int], rows: Float[Tensor, "T N"], photos: Photos
     ) -> Float[Tensor, "T C"]:
-        """Features of some nodes, so many of each photo, from their photos' patches (Eq. 6).
+        """Features of some nodes, so many of each photo, from their rows and their photos' patches (Eq. 6).
 
         The sum of affinities over a large region is a number of hundreds, of which sigma asks the third decimal:
         float32 does not hold that, so it is formed in float64 from the sum of the region's features.
         """
         if self.vote == "sum":
             rows = graphs.sum_rows(photos.features.flatten(0, 1).double(), regions.node.flatten(), len(regions.area))
+            rows = rows[nodes]
         voted = photos.features.new_empty(len(nodes) + 1, photos.features.shape[2])
         chunk = on_device.chunk(self.chunk, rows)
         for of_photo, place in on_device.by_photo(regions.photo()[nodes], counts, chunk):
-            own, features = rows[nodes[place.clamp(max=len(nodes) - 1)]], photos.features[of_photo]
+            own, features = rows[place.clamp(max=len(nodes) - 1)], photos.features[of_photo]
             affinity = own @ features.double().mT if self.vote == "sum" else own
             voted[place] = graphs.vote(affinity.div_(self.sigma), features)
         return voted[:-1]

@@ -2,7 +2,8 @@
 
 Positive weights attract, negative ones repel; the number of clusters comes out. The problem is NP-hard: greedy additive
 edge contraction (GAEC, Keuper et al. 2015, Alg. 1) starts, and moves in the manner of Kernighan and Lin (their Alg. 2)
-go on from there. Plain Python on the CPU, and the same result every time.
+go on from there. On a graph of a few nodes all partitions are searched from there on, so that the result is optimal.
+Plain Python on the CPU, and the same result every time.
 """
 
 import heapq
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 
 Neighbours = list[dict[int, float]]  # the weight to each neighbour, node by node
 
+FEW = 10  # nodes up to which all 115,975 partitions are searched
 PATIENCE = 64  # moves past the best one after which a sequence is given up: it rarely comes back
 LEAST_GAIN = 1e-9  # of the largest weight; smaller ones are rounding, and could go round in circles
 
@@ -26,12 +28,15 @@ def multicut(
 ) -> Int[np.ndarray, " num_nodes"]:
     """Clusters of low cut cost, each connected, numbered by their smallest nodes.
 
-    The cost is never above that of GAEC, of one cluster, or of every node alone.
+    The cost is never above that of GAEC, of one cluster, or of every node alone; with at most `FEW` nodes there is no
+    lower one. Of partitions of equal cost, rounding aside, it is the one that the moves end in; where there is a lower
+    cost, the first to have it when partitions are ordered by the nodes' labels.
     """
     neighbours = adjacency(num_nodes, edges, weights)
     greedy, whole = contract_greedily(neighbours), np.zeros(num_nodes, dtype=np.int64)
     start = min(greedy, whole, key=lambda cluster: cut_cost(edges, weights, cluster))
-    return move_nodes(neighbours, start)
+    moved = move_nodes(neighbours, start)
+    return moved if num_nodes > FEW else _connected(neighbours, best_partition(neighbours, moved.tolist()))
 
 
 def adjacency(num_nodes: int, edges: Int[np.ndarray, "E 2"], weights: Float[np.ndarray, " E"]) -> Neighbours:
@@ -98,6 +103,39 @@ def move_nodes(neighbours: Neighbours, cluster: Int[np.ndarray, " V"]) -> Int[np
         changed = {own for own in changed if members[own]}
     whole = _connected(neighbours, of)
     return whole if whole.max(initial=-1) + 1 == len(set(of)) else move_nodes(neighbours, whole)
+
+
+def best_partition(neighbours: Neighbours, start: list[int]) -> list[int]:
+    """Labels of least cost by branch and bound: `start`, or what costs less by more than rounding.
+
+    Nodes are labelled in turn, each with a label that is there or the next one. A branch ends where its cost would stay
+    too high if of all edges to come those that repel, and no others, were cut.
+    """
+    nodes = range(len(neighbours))
+    earlier = [[(near, weight) for near, weight in neighbours[node].items() if near < node] for node in nodes]
+    least = LEAST_GAIN * max((abs(weight) for near in earlier for _, weight in near), default=0.0)
+    repelled = [
+        sum(min(0.0, weight) for near in earlier[node:] for _, weight in near) for node in range(len(start) + 1)
+    ]
+    best, lowest = start, sum(weight for i in nodes for j, weight in earlier[i] if start[i] != start[j])
+    label: list[int] = []
+
+    def extend(cost: float, num_labels: int) -> None:
+        nonlocal best, lowest
+        node = len(label)
+        if cost + repelled[node] >= lowest - least:
+            return
+        if node == len(start):
+            best, lowest = label.copy(), cost
+            return
+        for own in range(num_labels + 1):
+            cut = sum(weight for near, weight in earlier[node] if label[near] != own)
+            label.append(own)
+            extend(cost + cut, max(num_labels, own + 1))
+            label.pop()
+
+    extend(0.0, 0)
+    return best
 
 
 def _exchange(

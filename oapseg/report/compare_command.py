@@ -2,6 +2,7 @@
 
 With labels (shards that carry them, or --labels) it has AP and AR, class-agnostic, with 95 % intervals; without, what
 can be told without them. What was made is kept: a run that was killed goes on, and one with more generators adds them.
+The generator acseg needs weights: where pool.acseg.weights names no file, they are trained on the photos first.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from oapseg import storage
 from oapseg.encode.encoder import Encoder
-from oapseg.encode.load import load_encoder
+from oapseg.encode.load import load_encoder, resolve
 from oapseg.evaluate.compare import Row, check_names, compare
 from oapseg.evaluate.instances import protocol
 from oapseg.evaluate.overlaps import INSTANCE
@@ -36,6 +37,7 @@ from oapseg.shards.manifest import Manifest, load_manifest
 from oapseg.shards.read import Photos, Sample
 from oapseg.shards.sources import list_source
 from oapseg.shards.write import write_set
+from oapseg.train.acg import train_concepts
 
 MAX_PAGE_BYTES = 5_000_000  # what mail and chat carry
 PICTURE_SHARE = 0.9  # of those; the rest is text
@@ -61,8 +63,37 @@ def main(args: argparse.Namespace) -> None:
     names = list(GENERATORS) if args.generators is None else args.generators.split(",")
     check_names(names)
     manifest = photos_of(args, params)
+    if "acseg" in names:
+        params, note = with_concepts(params, manifest, args.out)
+        print(note)
     encoder = load_encoder(params.encode).to(choose_device(params.predict.device))
-    run(manifest, encoder, names, params, args.out)
+    run(manifest, encoder, names, params, args.out, notes=[note] if "acseg" in names else [])
+
+
+def with_concepts(params: Params, manifest: Manifest, out: str) -> tuple[Params, str]:
+    """Parameters by which `acseg` finds weights, and whose they are.
+
+    Those that `pool.acseg.weights` names, or, where there is no such file, some that are trained by section `acg` on
+    the photos themselves, without labels, and kept below `out`: a run that was killed goes on with them, and one on
+    other photos trains anew. Where that is not possible the parameters stay, and the note says why.
+    """
+    weights = params.pool.acseg.weights
+    if storage.exists(weights):
+        return params, f"acseg: weights of {weights}"
+    if storage.is_url(out):
+        return params, f"acseg: no file {weights}, and weights are trained into a folder of this machine alone"
+    folder = Path(out, "acg")
+    try:
+        resolve(params.encode, folder / "encoder")
+        trained = train_concepts(params, manifest, folder / "encoder", folder)
+    except (ValueError, FloatingPointError) as error:
+        return params, f"acseg: no file {weights}, and none could be trained: {error}"
+    acseg = params.pool.acseg.model_copy(update={"weights": str(trained)})
+    pool = params.pool.model_copy(update={"acseg": acseg})
+    return (
+        params.model_copy(update={"pool": pool}),
+        f"acseg: no file {weights}; weights trained on these photos in {params.acg.steps:,} steps, without labels",
+    )
 
 
 def photos_of(args: argparse.Namespace, params: Params) -> Manifest:
@@ -99,12 +130,18 @@ def skipped(manifest: Manifest) -> str:
 
 
 def run(
-    manifest: Manifest, encoder: Encoder, names: Sequence[str], params: Params, out: str, pooled: str | None = None
+    manifest: Manifest,
+    encoder: Encoder,
+    names: Sequence[str],
+    params: Params,
+    out: str,
+    pooled: str | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Masks, scores and the leaderboard in `out`; the table on the console too."""
+    """Masks, scores and the leaderboard, with notes on it, in `out`; the table on the console too."""
     check_side(params.predict, encoder)
     rows = compare(manifest, encoder, names, params, storage.join(out, "masks"), pooled)
-    told = Told("Generators side by side", _said(manifest, encoder, rows, params))
+    told = Told("Generators side by side", [*_said(manifest, encoder, rows, params), *notes])
     photos = pictures(manifest, rows, params.compare.photos)
     storage.write_text(storage.join(out, "leaderboard.csv"), as_csv(rows))
     storage.write_text(storage.join(out, "leaderboard.md"), as_markdown(told, rows))

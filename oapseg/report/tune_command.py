@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
     photos = Photos(manifest)
     samples = [photos[number] for number in spread(params.tune.photos, len(photos))]
     seen = see(samples, encoder, params)
-    found = list(track(try_settings(name, tried, seen, params), f"settings of {name}", len(tried)))
+    found = list(track(try_settings(name, tried, seen, params, encoder), f"settings of {name}", len(tried)))
     working = [trial for trial in found if trial.failure is None]
     if not working:
         raise ValueError(f"{name} fails with every setting: {found[0].failure}")

@@ -154,6 +154,46 @@ def test_a_generator_that_fails_is_a_row_that_says_why_and_the_others_run(
     assert as_html(Told("All", []), list(rows.values()), []).count('class="why"') == 2
 
 
+def test_weights_of_concepts_are_trained_on_the_photos_once_where_there_are_none(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = yaml.safe_load((photos / "params.yaml").read_text())
+    raw["acg"] |= {"steps": 2, "batch": 2, "image_px": 32, "heads": 2, "ffn": 16, "workers": 0, "device": "cpu"}
+    raw["pool"]["acseg"]["weights"] = str(tmp_path / "nowhere.safetensors")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    words = ["compare", str(photos / "photos"), "--generators", "acseg", "--params", str(tmp_path / "params.yaml")]
+    assert oapseg.cli.main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert "weights trained on these photos in 2 steps" in capsys.readouterr().out
+    assert "weights trained on these photos in 2 steps" in (tmp_path / "out/leaderboard.md").read_text()
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "out/leaderboard.csv").read_text()))
+    assert (row["generator"], row["photos"], row["failure"]) == ("acseg", "5", "")
+    weights, masks = tmp_path / "out/acg/acg.safetensors", sorted((tmp_path / "out/masks/acseg").iterdir())
+    before, written = weights.read_bytes(), [file.stat().st_mtime_ns for file in masks]
+    history = (tmp_path / "out/acg/history.jsonl").read_bytes()
+    assert oapseg.cli.main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert weights.read_bytes() == before
+    assert (tmp_path / "out/acg/history.jsonl").read_bytes() == history
+    assert [file.stat().st_mtime_ns for file in masks] == written
+    raw["pool"]["acseg"]["weights"] = str(weights)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert oapseg.cli.main([*words, "--out", str(tmp_path / "other")]) == 0
+    assert f"acseg: weights of {weights}" in (tmp_path / "other/leaderboard.md").read_text()
+    assert not (tmp_path / "other/acg").exists()
+
+
+def test_where_no_concepts_can_be_trained_the_leaderboard_says_why_and_has_the_others(
+    photos: Path, tmp_path: Path
+) -> None:
+    raw = yaml.safe_load((photos / "params.yaml").read_text())
+    raw["acg"] |= {"heads": 7, "device": "cpu"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    words = ["compare", str(photos / "photos"), "--generators", "acseg,oap", "--params", str(tmp_path / "params.yaml")]
+    assert oapseg.cli.main([*words, "--out", str(tmp_path / "out")]) == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out/leaderboard.csv").read_text())))
+    assert [(row["generator"], bool(row["failure"])) for row in rows] == [("oap", False), ("acseg", True)]
+    assert "none could be trained: acg.heads: 7 must divide" in (tmp_path / "out/leaderboard.md").read_text()
+
+
 def test_a_second_run_and_the_step_pool_leave_nothing_to_do(
     photos: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

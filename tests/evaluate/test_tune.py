@@ -7,14 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 from train.tiny import tiny_encoder, tiny_params, tiny_shards, write_params
 
 import oapseg.cli
-from oapseg.evaluate.tune import Trial, correlations, draw, scored, settings_to_try
+from oapseg.checkpoint.export import save_model
+from oapseg.encode.load import load_folder
+from oapseg.evaluate.tune import Trial, correlations, draw, scored, see, settings_to_try, try_settings
+from oapseg.model.segmenter import Segmenter
 from oapseg.params import Params, RangeParams, load_params
 from oapseg.pool import GENERATORS
+from oapseg.shards.manifest import load_manifest
+from oapseg.shards.read import Photos
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +147,23 @@ def test_labels_choose_nothing_and_judge_the_choice(
     assert (tmp_path / "with/score.svg").read_text().count("<circle") == 4
     assert tune(folder, "oap", photos, "--out", tmp_path / "without") == 0
     assert (tmp_path / "with/params.yaml").read_bytes() == (tmp_path / "without/params.yaml").read_bytes()
+
+
+def test_networks_that_a_generator_asks_are_there_for_every_setting(folder: Path) -> None:
+    params, encoder = load_params(folder / "params.yaml"), load_folder(folder / "encoder")
+    torch.manual_seed(0)
+    model = folder / "model"
+    save_model(model, Segmenter(encoder, params.model).eval(), params.model, "seed: 0\n", image_px=64)
+    changes = {"divider": str(model), "encode": True, "confidence": 0.0, "crop_px": 32}
+    present = params.pool.divide_conquer.model_copy(update=changes)
+    tried = [present, present.model_copy(update={"divider": None}), present.model_copy(update={"divider": "nowhere"})]
+    photos = Photos(load_manifest(str(folder / "shards")))
+    seen = see([photos[0], photos[1]], encoder, params)
+    with_model, without, nowhere = try_settings("divide_conquer", tried, seen, params, encoder)
+    assert (with_model.failure, without.failure) == (None, None)
+    assert with_model.measures != without.measures
+    assert nowhere.failure is not None
+    assert "nowhere: no sha256.json" in nowhere.failure
 
 
 def sample_params(folder: Path, tmp_path: Path) -> Path:
