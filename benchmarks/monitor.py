@@ -1,26 +1,34 @@
-"""What watching a training costs: CPU time of the measures as a share of the step's, at the sizes of params.yaml.
+"""What watching a training costs: whole steps with and without it, and the parts of it, at the sizes of params.yaml.
 
     python benchmarks/monitor.py --shards work/shards/pretrain --encoder work/encoder
 
 CPU time of this process, so that others on the machine do not count; on a GPU the wall clock, between synchronisations.
-Every step pays for `remember` and the laps, every `monitor.every`-th for the measures; the exporter where one listens.
+Steps go in threes on the same photos: one without laps, observer, exporter and history, one with them that is not
+measured, and one that is, in an order that changes. What is printed is the median of the differences within the threes,
+its 95 % interval by resampling them, and beside it the sum of the parts: every step pays for `remember`, the line of
+the history and the exporter, every `monitor.every`-th for the measures.
 """
 
 import argparse
 import os
 import platform
+import random
+import statistics
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from oapseg.encode.load import load_folder
 from oapseg.model.segmenter import Segmenter
-from oapseg.monitor.exporter import Exporter
+from oapseg.monitor.exporter import PORT
 from oapseg.monitor.quality import Observer
+from oapseg.monitor.recorder import Recorder, Told
 from oapseg.params import default_params_path, load_params
 from oapseg.pool.oap import OAP
 from oapseg.shards.manifest import load_manifest
@@ -28,16 +36,18 @@ from oapseg.train import segmenter
 from oapseg.train.data import ToViews, batches
 from oapseg.train.distributed import place
 
-WARM_UP = 2
+WARM_UP = 1
+KINDS = ("without", "watched", "measured")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", required=True)
     parser.add_argument("--encoder", required=True, type=Path)
-    parser.add_argument("--steps", type=int, default=6, help="steps that are measured")
+    parser.add_argument("--steps", type=int, default=6, help="threes of steps that are measured")
     parser.add_argument("--params", default=str(default_params_path()))
     args = parser.parse_args()
+    os.environ.setdefault(PORT, "19200")
     params = load_params(args.params)
     settings = params.pretrain.model_copy(update={"workers": 0})
     placement = place(settings.device, settings.precision, "pretrain")
@@ -62,49 +72,102 @@ def main() -> None:
         seed=params.seed,
         observer=observer,
     )
-    on_gpu = placement.device.type == "cuda"
+    with tempfile.TemporaryDirectory() as folder:
+        took, parts = measure(task, observer, draw, Path(folder), args.steps)
+    every = max(params.monitor.every, 1)
+    without = statistics.median(took["without"])
+    rows = [("watched", "watched", 1 - 1 / every), ("measured", "measured", 1 / every)]
+    shares = np.zeros(args.steps)
+    print(f"{'step without':20s} {1000 * without:8.2f} ms")
+    for name, kind, weight in rows:
+        more = np.array(took[kind]) - np.array(took["without"])
+        shares += weight * more / without
+        print(f"{f'{name}, more':20s} {1000 * np.median(more):8.2f} ms {interval(1000 * more)}")
+    print(f"whole steps, measured every {every}: {100 * np.median(shares):+.2f} % {interval(100 * shares)} of the step")
+    for part, seconds in parts.items():
+        print(f"{part:20s} {1000 * seconds:8.2f} ms")
+    total = sum(seconds / (every if part == "measures" else 1) for part, seconds in parts.items())
+    print(f"sum of the parts, measured every {every}: {100 * total / without:.2f} % of the step")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; batch {settings.batch}, {settings.image_px} px"
+    )
 
-    def now() -> float:
-        if on_gpu:
-            torch.cuda.synchronize(placement.device)
-        return time.perf_counter() if on_gpu else time.process_time()
 
-    seconds: dict[str, float] = defaultdict(float)
+def measure(
+    task: segmenter.SegmenterTraining,
+    observer: Observer,
+    draw: Callable[[int], Iterator[Any]],
+    folder: Path,
+    count: int,
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds of whole steps by kind, one of each a three; and mean seconds of the parts, of a step that has them."""
+    now = clock(task.placement.device)
+    parts: dict[str, list[float]] = defaultdict(list)
 
     def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
             begun = now()
             result = function(*arguments, **named)
-            seconds[part] += now() - begun
+            parts[part].append(now() - begun)
             return result
 
         return call
 
-    every, measured = "of every step", "of a measured step"
-    parts: list[tuple[str, Any, str]] = [
-        (every, observer, "remember"),
-        (measured, observer, "measure"),
-        (measured, segmenter, "_pairs"),
-    ]
-    for part, owner, name in parts:
-        setattr(owner, name, timed(part, getattr(owner, name)))
-    with Exporter("benchmark", "pretrain", 0, port=19200) as exporter:
-        for step in range(WARM_UP + args.steps):
-            if step == WARM_UP:
-                seconds.clear()
-            row = timed("step", task.step)(step)
-            timed("exporter", exporter.show)(row)
-    watching = seconds[every] + seconds[measured]
-    alone = seconds["step"] - watching
-    for part in (every, measured, "exporter"):
-        print(f"{part:20s} {1000 * seconds[part] / args.steps:8.2f} ms")
-    print(f"{'step without':20s} {1000 * alone / args.steps:8.2f} ms")
-    share = (seconds[every] + seconds[measured] / max(params.monitor.every, 1) + seconds["exporter"]) / alone
-    print(f"share of the step, measured every {params.monitor.every}: {100 * share:.2f} %")
-    print(
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads; batch {settings.batch}, {settings.image_px} px"
-    )
+    observer.remember = timed("remember", observer.remember)  # type: ignore[method-assign]
+    observer.measure = timed("measures", observer.measure)  # type: ignore[method-assign]
+    laps, told = vars(segmenter)["Laps"], Told(folder, "pretrain", 0, 10**6, task.images, 10, 120.0, judge=True)
+    photos = draw(0)
+    took: dict[str, list[float]] = defaultdict(list)
+    with Recorder(told, resumed=False) as recorder:
+        recorder.did = timed("history, exporter", recorder.did)  # type: ignore[method-assign]
+        for three in range(-WARM_UP, count):
+            batch = next(photos)
+            order = random.Random(three).sample(KINDS, len(KINDS))
+            for kind in order:
+                task._batches = iter([batch])
+                task.observer = None if kind == "without" else observer
+                observer.due = lambda _step, kind=kind: kind == "measured"  # type: ignore[method-assign,misc]
+                setattr(segmenter, "Laps", _NoLaps if kind == "without" else laps)  # noqa: B010  # no name of its own
+                begun = now()
+                recorder.begin()
+                values = task.step(max(three, 0))
+                if kind != "without":
+                    recorder.did(max(three, 0), values, measured=kind == "measured")
+                if three >= 0:
+                    took[kind].append(now() - begun)
+            if three < 0:
+                parts.clear()
+    setattr(segmenter, "Laps", laps)  # noqa: B010
+    return took, {part: sum(seconds) / len(seconds) for part, seconds in parts.items()}
+
+
+class _NoLaps:
+    """Takes no time of anything."""
+
+    def __init__(self, _device: torch.device, **_options: bool) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, part: str) -> None:
+        pass
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Seconds, to be subtracted from each other."""
+
+    def on_gpu() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return on_gpu if device.type == "cuda" else time.process_time
+
+
+def interval(values: np.ndarray) -> str:
+    """Of the median, by resampling."""
+    draw = np.random.default_rng(0)
+    medians = np.median(draw.choice(values, (2000, len(values))), axis=1)
+    low, high = np.quantile(medians, [0.025, 0.975])
+    return f"({low:+.2f} to {high:+.2f})"
 
 
 if __name__ == "__main__":

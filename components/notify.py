@@ -1,4 +1,5 @@
-"""The last step of a run on a cluster: tell a webhook how it ended, and push its final metrics to the Pushgateway.
+"""The last step of a run on a cluster: tell a webhook how it ended, and push its final metrics to the Pushgateway, from
+which it takes away what killed steps of the run have left there.
 
 `WEBHOOK_URL` and `PUSHGATEWAY_URL` come from the environment; without one, that part is left out. What cannot be told
 is a line on stderr and no error: a run that went well does not fail because nobody listened.
@@ -8,12 +9,14 @@ import argparse
 import json
 import os
 import sys
+import time
 import urllib.request
 from typing import Any
 
 from components.container import numbers
 from components.executor import read_execution
 from oapseg import storage
+from oapseg.monitor.push import end_run, tell
 
 TIMEOUT_S = 20
 
@@ -40,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     if url := os.environ.get("WEBHOOK_URL"):
         _try("webhook", lambda: post(url, message(state, status, args.run, given, metrics)))
     if url := os.environ.get("PUSHGATEWAY_URL"):
-        _try("Pushgateway", lambda: push(url, state, str(given.get("experiment", "oapseg")), metrics))
+        _try("Pushgateway", lambda: push(url, state, args.run, str(given.get("experiment", "oapseg")), metrics))
 
 
 def final_metrics(prefix: str, run: str, paths: list[str]) -> dict[str, float]:
@@ -88,21 +91,12 @@ def post(url: str, content: dict[str, Any]) -> None:
         pass
 
 
-def push(gateway: str, state: str, experiment: str, metrics: dict[str, float]) -> None:
-    """Replace the experiment's group: the newest run's numbers, and when and how it ended."""
-    from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
-
-    registry = CollectorRegistry()
-    ended = Gauge("oapseg_run_end_timestamp_seconds", "When the newest run ended", registry=registry)
-    ended.set_to_current_time()
-    succeeded = Gauge("oapseg_run_succeeded", "1 where the newest run succeeded, else 0", registry=registry)
-    succeeded.set(float(state == "SUCCEEDED"))
-    final = Gauge("oapseg_final_metric", "Final metrics of the newest run", ["metric"], registry=registry)
-    for name, value in metrics.items():
-        final.labels(metric=name).set(value)
-    push_to_gateway(
-        gateway, job="oapseg", registry=registry, grouping_key={"experiment": experiment}, timeout=TIMEOUT_S
-    )
+def push(gateway: str, state: str, run: str, experiment: str, metrics: dict[str, float]) -> None:
+    """Replace the experiment's group by the newest run's numbers and end, and clear away what its killed steps left."""
+    ended = {"oapseg_run_end_timestamp_seconds": time.time(), "oapseg_run_succeeded": float(state == "SUCCEEDED")}
+    tell(gateway, "oapseg", {"experiment": experiment}, ended | {"oapseg_final_metric": metrics})
+    if killed := end_run(gateway, run):
+        print(f"run {run}: killed: {', '.join(killed)}")
 
 
 def _try(what: str, act: Any) -> None:

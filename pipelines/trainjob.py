@@ -11,6 +11,7 @@ from pipelines.stages import Meta
 RUNTIME = "torch-distributed"  # the ClusterTrainingRuntime that Kubeflow Trainer ships
 NODE = "node"  # its job, and the job's container
 MANAGER = "oapseg.io/launcher"
+RANKS = "oapseg.io/ranks"  # on a pod: how many processes there are in it, each with metrics at a port of its own
 NO_SIDECAR = {"sidecar.istio.io/inject": "false"}  # Istio's proxy outlives the training, so its pod would never end
 GRACE_S = 300  # after SIGTERM: to finish the step, save, and copy the checkpoint away
 
@@ -26,7 +27,7 @@ def train_job(meta: Meta) -> dict[str, Any]:
             "runtimeRef": {"name": RUNTIME},
             "trainer": {
                 "numNodes": meta.nodes,
-                "numProcPerNode": max(meta.gpus, 1),
+                "numProcPerNode": _ranks(meta),
                 "command": ["python", "-m", "torch.distributed.run", "-m", "components"],
                 "env": [*_environment(), {"name": "OAPSEG_WORKSPACE", "value": "/workspace"}],
                 "resourcesPerNode": {"limits": amounts, "requests": amounts},
@@ -34,6 +35,11 @@ def train_job(meta: Meta) -> dict[str, Any]:
             "runtimePatches": [{"manager": MANAGER, "trainingRuntimeSpec": _patch(meta)}],
         },
     }
+
+
+def _ranks(meta: Meta) -> int:
+    """Processes on a machine."""
+    return max(meta.gpus, 1)
 
 
 def _environment() -> list[dict[str, Any]]:
@@ -78,6 +84,7 @@ def _patch(meta: Meta) -> dict[str, Any]:
     }
     if meta.gpus:
         pod["tolerations"] = [{"key": cluster.GPU_TAINT, "operator": "Exists", "effect": "NoSchedule"}]
-    template = {"metadata": {"labels": dict(NO_SIDECAR)}, "spec": pod}
+    labels = NO_SIDECAR | {RANKS: str(_ranks(meta))}
+    template = {"metadata": {"labels": labels}, "spec": pod}
     job = {"name": NODE, "template": {"spec": {"template": template}}}
     return {"template": {"spec": {"replicatedJobs": [job]}}}

@@ -1,7 +1,7 @@
-"""`python -m k8s.monitoring`: write the alert rules and the dashboards that lie beside this file.
+"""`python -m k8s.monitoring`: write the alert rules, the dashboards and where Prometheus asks.
 
-`python -m k8s.monitoring draw --prometheus URL --out FOLDER` draws each dashboard as a picture of what Prometheus
-answers there. It needs no Grafana, and none has drawn what it draws.
+They lie beside this file. `python -m k8s.monitoring draw --prometheus URL --out FOLDER` draws each dashboard as a
+picture of what Prometheus answers there. It needs no Grafana, and none has drawn what it draws.
 """
 
 import argparse
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from oapseg.monitor.alerts import groups, rules_text
+from k8s.monitoring.alerts import groups, rules_text
+from k8s.monitoring.scrapes import pod_monitors, prometheus_yml
 
 FOLDER = Path(__file__).parent
 DASHBOARDS = FOLDER / "grafana" / "dashboards"
@@ -26,6 +27,7 @@ def files() -> dict[str, str]:
     from k8s.monitoring.dashboards import build
 
     made = {"rules.yaml": rules_text(), "prometheus-rule.yaml": prometheus_rule()}
+    made |= {"pod-monitors.yaml": HEADER + pod_monitors(), "prometheus.yml": HEADER + prometheus_yml()}
     for name in BOARDS:
         made[f"grafana/dashboards/{name}.json"] = JSONEncoder(sort_keys=True, indent=1).encode(build(name)) + "\n"
     return made

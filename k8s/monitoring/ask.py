@@ -120,6 +120,7 @@ class Asker:
     window: Window
     values: Mapping[str, str]  # of variables, as they go into a query
     said: Mapping[str, str] = field(default_factory=dict)  # and as people read them
+    first: Mapping[str, str] = field(default_factory=dict)  # of several, the one that a repeated panel begins with
 
     def text(self, template: str, more: Mapping[str, str] | None = None) -> str:
         """A template with its variables replaced. Errors: `ValueError` of one that the dashboard does not have."""
@@ -181,19 +182,19 @@ def legend(template: str, labels: Mapping[str, str]) -> str:
 
 def asker(board: Thing, prometheus: Prometheus, window: Window, chosen: Mapping[str, Sequence[str]]) -> Asker:
     """The dashboard's variables, as chosen or as they stand in it. Errors: `ValueError` of one of another kind."""
-    values, said = {}, {}
+    values, said, first = {}, {}, {}
     for variable in board.get("templating", {}).get("list", []):
         name = variable["name"]
         if name in chosen:
             picked = [re.escape(each) for each in chosen[name]]
             values[name] = picked[0] if len(picked) == 1 else f"({'|'.join(picked)})"
-            said[name] = ", ".join(chosen[name])
+            said[name], first[name] = ", ".join(chosen[name]), chosen[name][0]
         elif variable["type"] == "textbox":
             values[name] = said[name] = str(variable.get("query") or "")
         elif variable["type"] == "query" and (asked := LABEL_VALUES.fullmatch(variable["query"])):
             there = prometheus.label_values(asked["label"], asked["series"] or "", window)
             values[name] = variable.get("allValue") or f"({'|'.join(map(re.escape, there))})"
-            said[name] = f"All ({', '.join(there) or 'none'})"
+            said[name], first[name] = f"All ({', '.join(there) or 'none'})", next(iter(there), "none")
         else:
             raise ValueError(f"variable {name}: of a kind that is not asked for here ({variable['type']})")
-    return Asker(prometheus, window, values, said)
+    return Asker(prometheus, window, values, said, first)

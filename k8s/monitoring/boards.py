@@ -1,73 +1,14 @@
 """What the dashboards show: every panel from the list of metrics, with its unit, meaning, limits and legend."""
 
-import re
-from typing import Any, NamedTuple
+from typing import Any
 
-from oapseg.monitor.metrics import METRICS, Metric, find
-from oapseg.monitor.panels import GROUPS, Panel
-from oapseg.monitor.serving import SERVING
-
-OURS = 'run=~"$run", rank=~"$rank"'
-KNOWN = METRICS | {metric.name: metric for metric in SERVING}
-LABEL = {"quantile": "{{quantile}} %", "level": "level {{level}}"}  # in a legend; others as they are
-
-
-class Shown(NamedTuple):
-    """One panel: queries with their legends."""
-
-    title: str
-    says: str
-    unit: str
-    queries: tuple[tuple[str, str], ...]  # PromQL, legend
-    limits: tuple[tuple[str, float], ...] = ()  # "<" or ">", and from where on it is bad
-    log: bool = False
-    kind: str = "timeseries"  # or stat, bargauge, statetimeline
-    words: tuple[tuple[str, str, str], ...] = ()  # value, what it is called, its colour
-    nothing: str = ""  # what is said where no series answers, of a panel that may well be empty
-    name_only: bool = False  # of a stat whose value says nothing
-    wide: bool = False  # over the whole width
-
-
-def of_panel(panel: Panel) -> Shown:
-    """What the terminal and the plots show, as a panel; of a metric with labels of its own, the mean of the ranks."""
-    queries, says = [], panel.meaning
-    for name in panel.metrics:
-        labels = METRICS[name].labels
-        told = [
-            several(name) if len(panel.metrics) > 1 else "",
-            *(LABEL.get(each, f"{{{{{each}}}}}") for each in labels),
-        ]
-        told += ["{{run}} {{task}}", "" if labels else "{{rank}}"]
-        expr = f"{name}{{{OURS}}}"
-        queries.append(
-            (
-                f"avg by ({', '.join([*labels, 'run', 'task'])}) ({expr})" if labels else expr,
-                " ".join(filter(None, told)),
-            )
-        )
-        says = f"{panel.meaning} Mean of the ranks that are chosen." if labels else says
-    limits = tuple(dict.fromkeys((rule.sign, rule.limit) for rule in panel.rules()))
-    found = [find(rule.key) for rule in panel.rules()]
-    judged = sorted(value for each in found if each for _, value in each[1])
-    says += f" The limit is for {', '.join(judged)}." if judged else ""
-    nothing = "a device says this, a CPU does not" if "_gpu_" in panel.metrics[0] else ""
-    return Shown(panel.title, says, panel.unit, tuple(queries), limits, panel.log, nothing=nothing)
-
-
-def several(name: str) -> str:
-    """What tells a metric from the others of its panel."""
-    unit = METRICS[name].unit
-    return re.sub(rf"^oapseg_[a-z]+_|_{unit}$" if unit else "^oapseg_[a-z]+_", "", name).replace("_", " ")
-
-
-def one(title: str, name: str, legend: str, expr: str = "{}", unit: str | None = None, **more: Any) -> Shown:
-    """A panel of one metric; `{}` of the expression is its name."""
-    metric: Metric = KNOWN[name]
-    shown_unit = metric.unit if unit is None else unit
-    return Shown(title, f"{metric.meaning}.", shown_unit, ((expr.replace("{}", name), legend),), **more)
-
+from k8s.monitoring.limits import BAD, RED, Limit, limits_on
+from k8s.monitoring.shown import KNOWN, OURS, Shown, of_panel, one
+from oapseg.monitor.panels import GROUPS
 
 WHO = "{{task}} of {{run}}, rank {{rank}}"
+TRAINING = "{{run}} {{task}}"
+ASKED = "{{operation}} {{run}} {{task}}"
 STAGE = "{{stage}} of {{run}}"
 YES_NO = (("1", "succeeded", "green"), ("0", "failed", "red"))
 NEWEST = 'last_over_time({}{run=~"$run"}[$__range])'  # a step takes its values away soon after its end
@@ -77,12 +18,12 @@ AT_A_GLANCE = (
         "Alarms that Prometheus raises. docs/runbook.md has a paragraph on each.",
         "alarms",
         (('sum(ALERTS{alertname=~"Oapseg.*", alertstate="firing"}) or vector(0)', "alarms"),),
-        ((">", 0.5),),
+        (BAD,),
         kind="stat",
     ),
     one("Steps done", "oapseg_train_step", "{{run}} {{task}}", f"max by (run, task) ({{}}{{{OURS}}} + 1)", kind="stat"),
     one(
-        "Photos a second",
+        "Photos a second (now)",
         "oapseg_train_images_per_second",
         "{{run}} {{task}}",
         f"sum by (run, task) ({{}}{{{OURS}}})",
@@ -99,45 +40,43 @@ ALARMS = Shown(
     nothing="no alarm",
     wide=True,
 )
+
+
+def _by_run(title: str, name: str, how: str = "avg", more: str = "", **options: Any) -> Shown:
+    """A line a training, of the ranks that are chosen."""
+    return one(title, name, TRAINING, f"{how} by (run, task) ({{}}{{{OURS}{more}}})", **options)
+
+
 FLEET = (
-    one("Loss", "oapseg_train_loss", "{{run}} {{task}}", 'avg by (run, task) ({}{run=~"$run"})'),
-    one(
-        "Photos a second, all ranks",
-        "oapseg_train_images_per_second",
-        "{{run}} {{task}}",
-        'sum by (run, task) ({}{run=~"$run"})',
-    ),
-    one(
-        "Student and teacher",
-        "oapseg_teacher_student_ratio",
-        "{{run}} {{task}}",
-        'avg by (run, task) ({}{run=~"$run", measure="iou"})',
-    ),
-    one(
-        "Edge alignment", "oapseg_mask_edge_alignment_ratio", "{{run}} {{task}}", 'avg by (run, task) ({}{run=~"$run"})'
-    ),
-    one("Use of clusters", "oapseg_head_cluster_use_ratio", "{{run}} {{task}}", 'avg by (run, task) ({}{run=~"$run"})'),
+    _by_run("Loss", "oapseg_train_loss"),
+    _by_run("Photos a second, all ranks", "oapseg_train_images_per_second", "sum"),
+    _by_run("Student and teacher", "oapseg_teacher_student_ratio", more=', measure="iou"'),
+    _by_run("Edge alignment", "oapseg_mask_edge_alignment_ratio"),
+    _by_run("Use of clusters", "oapseg_head_cluster_use_ratio"),
     one(
         "Share of the steps done",
         "oapseg_train_step",
-        "{{run}} {{task}}",
-        'max by (run, task) (({}{run=~"$run"} + 1) / oapseg_train_steps)',
+        TRAINING,
+        f"max by (run, task) (({{}}{{{OURS}}} + 1) / oapseg_train_steps)",
         unit="ratio",
     ),
-    one("Resumes", "oapseg_train_resumes", "{{run}} {{task}}", 'max by (run, task) ({}{run=~"$run"})'),
+    _by_run("Resumes", "oapseg_train_resumes", "max"),
     one(
         "Slowest rank against the fastest",
         "oapseg_train_step_seconds",
-        "{{run}} {{task}}",
-        'max by (run, task) ({}{run=~"$run"}) / min by (run, task) ({}{run=~"$run"})',
+        TRAINING,
+        f"max by (run, task) ({{}}{{{OURS}}}) / min by (run, task) ({{}}{{{OURS}}})",
         unit="",
+        limits=(Limit(">", 1.3), Limit(">", 2.0, RED)),
     ),
 )
+NO_S3 = "nothing here has asked S3"
 DATA = (
     one(
         "Steps that run",
         "oapseg_stage_running",
         STAGE,
+        '{}{run=~"$run"}',
         kind="statetimeline",
         words=(("1", "runs", "blue"), ("0", "ended", "green")),
     ),
@@ -149,13 +88,53 @@ DATA = (
         "How steps ended",
         "oapseg_stage_failed",
         STAGE,
+        '{}{run=~"$run"}',
         kind="statetimeline",
         words=(("0", "well", "green"), ("1", "failed", "red")),
     ),
-    one("Waiting for photos", "oapseg_train_loader_wait_ratio", WHO, '{}{run=~"$run"}'),
-    one("Photos that trainings do without", "oapseg_train_skipped_photos", WHO, '{}{run=~"$run"}'),
+    one("Waiting for photos", "oapseg_train_loader_wait_ratio", WHO, f"{{}}{{{OURS}}}"),
+    one("Photos that trainings do without", "oapseg_train_skipped_photos", WHO, f"{{}}{{{OURS}}}"),
 )
-SERVED = (
+STORAGE = (
+    one(
+        "Requests to S3",
+        "oapseg_storage_requests_total",
+        ASKED,
+        f"sum by (operation, run, task) (rate({{}}{{{OURS}}}[5m]))",
+        unit="requests per second",
+        nothing=NO_S3,
+    ),
+    one(
+        "Time of a request",
+        "oapseg_storage_seconds_total",
+        ASKED,
+        f"sum by (operation, run, task) (rate({{}}{{{OURS}}}[5m])) "
+        f"/ sum by (operation, run, task) (rate(oapseg_storage_requests_total{{{OURS}}}[5m]) > 0)",
+        limits=(Limit(">", 1.0), Limit(">", 10.0, RED)),
+        nothing=NO_S3,
+    ),
+    one(
+        "Tried again",
+        "oapseg_storage_retries_total",
+        ASKED,
+        f"sum by (operation, run, task) (rate({{}}{{{OURS}}}[5m]))",
+        unit="requests per second",
+        limits=(Limit(">", 0.01), Limit(">", 1.0, RED)),
+        nothing=NO_S3,
+    ),
+    one(
+        "Refused or given up",
+        "oapseg_storage_errors_total",
+        ASKED,
+        f"sum by (operation, run, task) (increase({{}}{{{OURS}}}[5m]))",
+        limits=(BAD,),
+        nothing=NO_S3,
+    ),
+    one("S3's time in a step", "oapseg_stage_storage_seconds", STAGE, NEWEST, kind="bargauge", nothing=NO_S3),
+    one("Tried again by a step", "oapseg_stage_storage_retries", STAGE, NEWEST, kind="bargauge", nothing=NO_S3),
+    one("Refused to a step", "oapseg_stage_storage_errors", STAGE, NEWEST, kind="bargauge", nothing=NO_S3),
+)
+REGISTRY = (
     one("Version that has an alias", "oapseg_alias_version", "{{model}}@{{alias}}", kind="stat"),
     one("Newest run", "oapseg_run_succeeded", "{{experiment}}", kind="stat", words=YES_NO),
     one("Since the newest run", "oapseg_run_end_timestamp_seconds", "{{experiment}}", "time() - {}", kind="stat"),
@@ -167,6 +146,8 @@ SERVED = (
         '{}{metric=~"(.+[.])?model[.].*(AP50|AR100|mIoU|PQ)"}',
         unit="percent",
     ),
+)
+SERVED = (
     one(
         "Ready",
         "oapseg_serve_ready",
@@ -198,6 +179,7 @@ SERVED = (
             (f"histogram_quantile({share}, sum by (le) (rate(oapseg_serve_request_seconds_bucket[5m])))", name)
             for share, name in ((0.5, "half"), (0.95, "95 %"))
         ),
+        limits_on(["oapseg_serve_request_seconds"]),
     ),
     one(
         "Time by phase",
@@ -209,10 +191,11 @@ SERVED = (
     one("Photos that wait", "oapseg_serve_queue_depth", "{{instance}}"),
     one("Expected wait", "oapseg_serve_expected_wait_seconds", "{{instance}}"),
     one("Uploads in memory", "oapseg_serve_upload_bytes", "{{instance}}"),
-    one("Changes of the model", "oapseg_serve_model_swaps_total", "{{instance}}"),
-    one("Model's place not read", "oapseg_serve_follow_errors_total", "{{instance}}"),
+    one("Changes of the model in an hour", "oapseg_serve_model_swaps_total", "{{instance}}", "increase({}[1h])"),
+    one("Model's place not read, in an hour", "oapseg_serve_follow_errors_total", "{{instance}}", "increase({}[1h])"),
 )
 Rows = dict[str, tuple[Shown, ...]]
+BOTH = ("run", "rank")
 BOARDS: dict[str, tuple[str, Rows, tuple[str, ...]]] = {
     "training": (
         "Training",
@@ -221,18 +204,21 @@ BOARDS: dict[str, tuple[str, Rows, tuple[str, ...]]] = {
             "Learning": tuple(map(of_panel, GROUPS["Learning"])),
             "Pace": tuple(map(of_panel, GROUPS["Pace"])),
         },
-        ("run", "rank"),
+        BOTH,
     ),
     "masks": (
         "Mask quality",
         {"Masks": tuple(map(of_panel, GROUPS["Masks"])), "Head": tuple(map(of_panel, GROUPS["Head"]))},
-        ("run", "rank"),
+        BOTH,
     ),
-    "runs": ("Runs compared", {"Runs": FLEET}, ("run",)),
-    "data": ("Data and storage", {"Steps and shards": DATA}, ("run",)),
-    "registry": ("Registry and serving", {"Registry": SERVED[:5], "Serving": SERVED[5:]}, ()),
+    "runs": ("Runs compared", {"Runs": FLEET}, BOTH),
+    "data": ("Data and storage", {"Steps and shards": DATA, "S3": STORAGE}, BOTH),
+    "registry": ("Registry and serving", {"Registry": REGISTRY, "Serving": SERVED}, ()),  # of no run, and no rank
 }
 PICTURES = (
-    "The report of a run shows its photos beside their masks. Where S3 serves the folder of a run, write its URL into "
-    "the variable *pictures* above: [report](${pictures}/work/report/index.html).\n"
+    "![pseudo-masks of pretraining](${pictures}/${run}/work/pretrain/masks.png)\n\n"
+    "![pseudo-masks of fine-tuning](${pictures}/${run}/work/finetune/masks.png)\n\n"
+    "Photos of the newest step that was measured when the last checkpoint was saved, below them their pseudo-masks; "
+    "[all of the run](${pictures}/${run}/work/report/index.html) once its report is there. The variable *pictures* is "
+    "where S3 serves the folder of the runs.\n"
 )

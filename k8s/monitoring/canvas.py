@@ -46,9 +46,9 @@ class Canvas:
         return self.figure.add_axes(self._place(box), facecolor=CARD)
 
     def markdown(self, box: Box, content: str) -> None:
-        """Paragraphs as they are written; headings bold, of links their words and where they lead."""
+        """Paragraphs as they are written; headings bold, of links and pictures their words and where they lead."""
         x, y, wide, _ = box
-        for line in re.sub(r"\[([^\]]*)\]\(([^)]*)\)", r"\1 (\2)", content).splitlines():
+        for line in re.sub(r"!?\[([^\]]*)\]\(([^)]*)\)", r"\1 (\2)", content).splitlines():
             heading = line.startswith("#")
             for part in textwrap.wrap(line.lstrip("# "), int(wide / LETTER_PX)) or [""]:
                 self.text(x, y + 8, part, size=12 if heading else 10, weight="bold" if heading else "normal")

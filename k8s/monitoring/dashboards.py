@@ -8,8 +8,11 @@ from grafana_foundation_sdk.builders import common as builders
 from grafana_foundation_sdk.builders import dashboard as boards
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import text as text_models
 
-from k8s.monitoring.boards import BOARDS, PICTURES, Shown
+from k8s.monitoring.boards import BOARDS, PICTURES
+from k8s.monitoring.limits import Limit, steps
+from k8s.monitoring.shown import Shown
 
 DATASOURCE = "oapseg-prometheus"  # uid, as k8s/monitoring/grafana provisions it
 UNITS = {  # as Grafana names them
@@ -21,6 +24,7 @@ UNITS = {  # as Grafana names them
     "requests per second": "reqps",
     "images per second": "suffix:photos/s",
 }
+SEEN_ON = "oapseg_train_step|oapseg_stage_running"  # what says which runs and ranks there are
 KINDS: dict[str, Callable[[], Any]] = {
     "timeseries": timeseries.Panel,
     "stat": stat.Panel,
@@ -28,7 +32,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "statetimeline": statetimeline.Panel,
 }
 SIZE, STAT, WIDE = (8, 8), (8, 5), (24, 6)  # of 24 columns, and rows
-BESIDE_LIMIT = 0.1  # of a limit, that an axis shows beyond it, so that one sees how far it is
+BESIDE_LIMIT = 0.1  # of a limit, that an axis shows beyond it
 
 
 def build(name: str) -> models.Dashboard:
@@ -39,14 +43,17 @@ def build(name: str) -> models.Dashboard:
     for variable in variables:
         board = board.with_variable(_variable(variable))
     if name == "masks":
-        board = board.with_variable(boards.TextBoxVariable("pictures").label("pictures").default_value("https://"))
+        board = board.with_variable(
+            boards.TextBoxVariable("pictures").label("pictures, URL").default_value("https://s3.example/oapseg")
+        )
     for heading, panels in rows.items():
         board = board.with_row(boards.Row(heading))
         for shown in panels:
             board = board.with_panel(_panel(shown))
     if name == "masks":
         board = board.with_row(boards.Row("Photos"))
-        board = board.with_panel(text.Panel().title("Pictures").content(PICTURES).span(24).height(4))
+        pictures = text.Panel().title("Pictures of ${run}").mode(text_models.TextMode.MARKDOWN).content(PICTURES)
+        board = board.with_panel(pictures.span(24).height(16).repeat("run").transparent(True))
     return board.build()
 
 
@@ -54,7 +61,7 @@ def _variable(name: str) -> Any:
     return (
         boards.QueryVariable(name)
         .label(name)
-        .query(f"label_values(oapseg_train_step, {name})")
+        .query(f'label_values({{__name__=~"{SEEN_ON}"}}, {name})')
         .datasource(_source())
         .multi(True)
         .include_all(True)
@@ -101,22 +108,18 @@ def _curves(panel: Any, shown: Shown) -> Any:
     if shown.limits:
         mode = common.GraphTresholdsStyleMode.DASHED_AND_AREA
         panel = panel.thresholds_style(builders.GraphThresholdsStyleConfig().mode(mode))
-        for sign, limit in shown.limits:
-            if sign == "<":
-                panel = panel.axis_soft_min(limit * (1 - BESIDE_LIMIT))
-            else:
-                panel = panel.axis_soft_max(limit * (1 + BESIDE_LIMIT))
+        for limit in shown.limits:
+            if limit.near and limit.sign == "<":
+                panel = panel.axis_soft_min(limit.value * (1 - BESIDE_LIMIT))
+            elif limit.near:
+                panel = panel.axis_soft_max(limit.value * (1 + BESIDE_LIMIT))
     return panel.scale_distribution(_logarithmic()) if shown.log else panel
 
 
-def _thresholds(limits: tuple[tuple[str, float], ...], well: str) -> Any:
-    """One colour where all is well, red beyond a limit on either side."""
-    below = max((limit for sign, limit in limits if sign == "<"), default=None)
-    steps = [models.Threshold(value=None, color=well if below is None else "red")]
-    if below is not None:
-        steps.append(models.Threshold(value=below, color=well))
-    steps += [models.Threshold(value=limit, color="red") for sign, limit in sorted(limits) if sign == ">"]
-    return boards.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+def _thresholds(limits: tuple[Limit, ...], well: str) -> Any:
+    """One colour where all is well, others beyond limits on either side."""
+    coloured = [models.Threshold(value=value, color=colour) for value, colour in steps(limits, well)]
+    return boards.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(coloured)
 
 
 def _logarithmic() -> Any:

@@ -1,6 +1,7 @@
 """A dashboard as a picture, from its JSON and what Prometheus answers: Grafana's places, titles, units and thresholds.
 
-Grafana does not draw it, and the picture says so: it shows what each panel asks, and what a reader finds there.
+Grafana does not draw it, and the picture says so: it shows what each panel asks, and what a reader finds there. Of a
+panel that is repeated for each value of a variable, the first.
 """
 
 import io
@@ -63,10 +64,12 @@ def _panel(canvas: Canvas, box: Box, panel: Thing, asker: Asker, found: Sequence
         canvas.text(left + 6, top + high / 2, f"▾ {panel['title']}", size=12, weight="bold")
         return
     canvas.block(box, CARD, edge=EDGE, behind=3)
-    canvas.text(left + 10, top + 16, cut(panel.get("title", ""), wide - 20, 11), size=11, weight="bold")
+    one = {name: value for name, value in asker.first.items() if name == panel.get("repeat")}
+    title = asker.text(panel.get("title", ""), one)
+    canvas.text(left + 10, top + 16, cut(title, wide - 20, 11), size=11, weight="bold")
     inside = (left + 10, top + TITLE_PX, wide - 20, high - TITLE_PX - 8)
     if panel["type"] == "text":
-        canvas.markdown(inside, asker.text(panel["options"]["content"]))
+        canvas.markdown(inside, asker.text(panel["options"]["content"], one))
     elif not found:
         nothing = panel["fieldConfig"]["defaults"].get("noValue") or "No data"
         canvas.text(left + wide / 2, top + high / 2, nothing, size=13, color=FAINT, ha="center")

@@ -64,41 +64,6 @@ def bars(canvas: Canvas, box: Box, panel: Thing, found: Sequence[Series], _windo
         canvas.text(x + wide, top + each * 0.64, text, size=min(12, each * 0.5), color=colour, ha="right")
 
 
-def gauge(canvas: Canvas, box: Box, panel: Thing, found: Sequence[Series], _window: Window) -> None:
-    """A half ring a series, filled as far as its value goes from the least to the most (0 to 100 where none is set)."""
-    from matplotlib.patches import Wedge
-
-    x, y, wide, high = box
-    defaults = panel["fieldConfig"]["defaults"]
-    low, most = defaults.get("min") or 0.0, defaults.get("max") or 100.0
-    each = wide / len(found)
-    for number, series in enumerate(found):
-        text, colour = told(last(series), panel)
-        share = min(max((last(series) - low) / (most - low), 0), 1)
-        axes = canvas.axes((x + number * each, y, each, high - LINE_PX))
-        axes.add_patch(Wedge((0, 0), 1, 0, 180, width=0.25, color=EDGE))
-        axes.add_patch(Wedge((0, 0), 1, 180 - 180 * share, 180, width=0.25, color=colour))
-        axes.text(0, 0.15, text, ha="center", color=colour, size=14)
-        axes.set(xlim=(-1.05, 1.05), ylim=(-0.05, 1.05), aspect="equal")
-        axes.axis("off")
-        canvas.text(x + (number + 0.5) * each, y + high - LINE_PX / 2, cut(series.name, each, 9), size=9, ha="center")
-
-
-def table(canvas: Canvas, box: Box, panel: Thing, found: Sequence[Series], _window: Window) -> None:
-    """A row a series: its labels, and the value in the unit."""
-    x, y, wide, high = box
-    names = sorted({name for series in found for name in series.labels if name != "__name__"})
-    each = wide / (len(names) + 1)
-    for number, name in enumerate([*names, "Value"]):
-        canvas.text(x + number * each, y + 8, cut(name, each), size=9, weight="bold")
-    for line, series in enumerate(found[: int(high / LINE_PX) - 1], 1):
-        text, colour = told(last(series), panel)
-        top = y + 8 + line * LINE_PX
-        for number, name in enumerate(names):
-            canvas.text(x + number * each, top, cut(series.labels.get(name, ""), each, 9), size=9)
-        canvas.text(x + len(names) * each, top, text, size=9, color=colour)
-
-
 def timeline(canvas: Canvas, box: Box, panel: Thing, found: Sequence[Series], window: Window) -> None:
     """A row a series, a bar for each state as long as it lasts, and which colour is which state."""
     x, y, wide, high = box
@@ -127,8 +92,6 @@ Draws = Callable[[Canvas, Box, Thing, Sequence[Series], Window], None]
 KINDS: dict[str, Draws] = {
     "timeseries": timeseries,
     "stat": stat,
-    "gauge": gauge,
     "bargauge": bars,
-    "table": table,
     "state-timeline": timeline,
 }

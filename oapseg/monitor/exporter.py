@@ -8,10 +8,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from oapseg.monitor.metrics import METRICS, TRAINING, Row, samples
+from oapseg.monitor.metrics import METRICS, TRAINING, Metric, Row, samples
 
 PORT, RUN = "OAPSEG_METRICS_PORT", "OAPSEG_RUN"
 AGE, OVERDUE, ALARM = (
@@ -35,6 +35,7 @@ class Exporter:
         self.labels = dict(zip(TRAINING, (os.environ.get(RUN) or run, task, str(rank)), strict=True))
         self.port = metrics_port() if port is None else port
         self._gauges: dict[str, Any] = {}
+        self._counters: dict[tuple[str, ...], tuple[Metric, Mapping[str, str], float]] = {}
         self._registry: Any = None
         self._server: tuple[Any, threading.Thread] | None = None
 
@@ -47,6 +48,7 @@ class Exporter:
             print(f"{PORT}: no metrics: prometheus-client is not installed (oapseg[train] has it)", file=sys.stderr)
             return self
         self._registry = CollectorRegistry()
+        self._registry.register(self)
         try:
             self._server = start_http_server(self.port, registry=self._registry)
         except OSError as error:
@@ -66,7 +68,21 @@ class Exporter:
         if self._registry is None:
             return
         for metric, labels, value in samples(row):
-            self._gauge(metric.name, labels).set(value)
+            if metric.kind == "counter":
+                self._counters[metric.name, *labels.values()] = (metric, labels, value)
+            else:
+                self._gauge(metric.name, labels).set(value)
+
+    def collect(self) -> Iterator[Any]:
+        """The counters, for the registry: they are counted elsewhere, and told here."""
+        from prometheus_client.core import CounterMetricFamily
+
+        families: dict[str, Any] = {}
+        for metric, labels, value in list(self._counters.values()):
+            names = [*TRAINING, *labels]
+            family = families.setdefault(metric.name, CounterMetricFamily(metric.name, metric.meaning, labels=names))
+            family.add_metric([*self.labels.values(), *labels.values()], value)
+        yield from families.values()
 
     def count_from(self, saved_at: Callable[[], float], interval_s: float) -> None:
         """Let the checkpoint's age be told when asked, so that it grows where a step hangs. `saved_at` is monotonic."""

@@ -1,5 +1,6 @@
 """Rules over the lines of a history, as the training writes them and as anyone reads them later: the same alarms."""
 
+import math
 from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -76,7 +77,9 @@ class Health:
         limit = rule.limit
         if rule.against == "median":
             insort(seen.ordered, newest)
-            limit *= median(seen.ordered)
+            middle = median(seen.ordered)
+            # A multiple of what is not above 0 is no limit: the loss of `acg` is a modularity, and negative.
+            limit = limit * middle if middle > 0 else math.nan
         if not (value > limit if rule.sign == ">" else value < limit):
             seen.since = seen.firing = None
             return

@@ -1,6 +1,7 @@
 """The history of a training step: what `history.jsonl` holds, one number a column."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 HISTORY = "history.jsonl"
@@ -43,10 +44,13 @@ def rows_of(columns: dict[str, Column]) -> list[dict[str, float]]:
     return [row for _, row in sorted(rows.items())]
 
 
-def history_csv(columns: dict[str, Column]) -> str:
-    """The same as a table, a row a step, as `dvc plots` draws it."""
-    names = sorted(columns)
-    values = {name: dict(columns[name]) for name in names}
+def history_csv(columns: dict[str, Column], also: Iterable[str] = ()) -> str:
+    """The same as a table, a row a step, as `dvc plots` draws it.
+
+    Of `also`, what this training does not say is an empty column: a plot of it is empty and no error.
+    """
+    names = sorted({*columns, *also} - {"step"})
+    values = {name: dict(columns.get(name, [])) for name in names}
     steps = sorted({step for column in columns.values() for step, _ in column})
     rows = [
         ",".join([f"{step:.0f}", *(repr(values[name].get(step, "")).strip("'") for name in names)]) for step in steps

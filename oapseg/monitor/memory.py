@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from oapseg import storage
 
 FILE = "monitor.safetensors"
 STEP = "step"
@@ -12,10 +14,8 @@ STEP = "step"
 
 def save_memory(folder: Path, step: int, tensors: dict[str, Tensor]) -> None:
     """Keep it; a kill leaves the old file or the new one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{FILE}"
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, {STEP: str(step)})
-    partial.replace(folder / FILE)
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {STEP: str(step)})
+    storage.write_bytes(folder / FILE, content)
 
 
 def load_memory(folder: Path, step: int) -> dict[str, Tensor]:

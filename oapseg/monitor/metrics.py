@@ -8,11 +8,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
+
+from oapseg.storage import tally
 
 PARTS = ("loader", "teacher", "pool", "student", "match", "loss", "backward", "optimizer")  # of a step, in its order
 LEVEL = r"[1-9]\d?"  # a level of pooling
 NAME = r"[A-Za-z_][\w.]{0,99}"  # of a score or a set
 Row = Mapping[str, float | int]  # a line of the history
+OPERATION = {"operation": "|".join(tally.OPERATIONS)}  # of S3
 TRAINING = ("run", "task", "rank")  # labels of what a training says
 
 
@@ -95,9 +99,19 @@ PACE = (
         "The same in intervals of `checkpoint_every_s`",
         "checkpoint_overdue",
     ),
-    Metric("oapseg_train_resumes", "resumes", "Times that the run went on from a checkpoint", "resumes"),
-    Metric("oapseg_train_rollbacks", "rollbacks", "Times that the run went back to one for an alarm", "rollbacks"),
+    Metric("oapseg_train_resumes", "times", "Times that the run went on from a checkpoint", "resumes"),
+    Metric("oapseg_train_rollbacks", "times", "Times that the run went back to one for an alarm", "rollbacks"),
     Metric("oapseg_train_skipped_photos", "photos", "Photos that its shards leave out as broken", "skipped_photos"),
+    Metric("oapseg_train_passed_photos", "photos", "Photos passed over after an alarm, by all ranks", "passed_photos"),
+)
+STORAGE = tuple(
+    Metric(f"oapseg_storage_{what}_total", unit, meaning, f"storage_{what}_{{operation}}", OPERATION, kind="counter")
+    for what, unit, meaning in (
+        ("requests", "requests", "Requests that S3 has answered"),
+        ("seconds", "seconds", "Time until the whole answer of those was there"),
+        ("retries", "requests", "Requests that failed and were made again"),
+        ("errors", "requests", "Requests that were refused, or given up"),
+    )
 )
 MASKS = (
     Metric("oapseg_masks_per_image", "masks", "Pseudo-masks a photo, all levels and kinds", "masks"),
@@ -190,6 +204,9 @@ STAGES = (
     Metric("oapseg_stage_samples", "photos", "Photos that the step wrote, or else read"),
     Metric("oapseg_stage_skipped_samples", "photos", "Broken photos that it left out"),
     Metric("oapseg_stage_data_bytes", "bytes", "Size of the shards that it wrote, or else read"),
+    Metric("oapseg_stage_storage_seconds", "seconds", "Time that its requests to S3 took, side by side or not"),
+    Metric("oapseg_stage_storage_retries", "requests", "Requests to S3 that it made again"),
+    Metric("oapseg_stage_storage_errors", "requests", "Requests to S3 that were refused, or given up"),
 )
 RUNS = (
     Metric("oapseg_run_end_timestamp_seconds", "seconds", "When the newest run ended"),
@@ -205,8 +222,19 @@ REGISTRY = (
         labels={"metric": NAME},
     ),
 )
-TRAIN_METRICS = (*LEARNING, *PACE, *MASKS, *HEAD, *HEALTH)
+TRAIN_METRICS = (*LEARNING, *PACE, *STORAGE, *MASKS, *HEAD, *HEALTH)
 METRICS = {metric.name: metric for metric in (*TRAIN_METRICS, *STAGES, *RUNS, *REGISTRY)}
+
+
+def keys(metric: Metric) -> list[str]:
+    """Keys of the history that stand for it; none of one whose labels' values are more than can be listed."""
+    if not metric.key or any(re.search(r"[^\w|]", allowed) for allowed in metric.labels.values()):
+        return []
+    values = product(*(allowed.split("|") for allowed in metric.labels.values()))
+    return [metric.key.format(**dict(zip(metric.labels, each, strict=True))) for each in values]
+
+
+EVERY_KEY = tuple(key for metric in TRAIN_METRICS for key in keys(metric))  # of a device and of S3 too
 
 
 @cache

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from oapseg.monitor.metrics import METRICS, TRAIN_METRICS, find
+from oapseg.monitor.metrics import METRICS, find
 from oapseg.monitor.rules import RULES, Rule
 
 
@@ -81,17 +81,12 @@ GROUPS: dict[str, tuple[Panel, ...]] = {
         Panel("Age of the checkpoint", ("oapseg_train_checkpoint_age_seconds",)),
         Panel("Checkpoint overdue", ("oapseg_train_checkpoint_overdue_ratio",)),
         Panel("Resumes and going back", ("oapseg_train_resumes", "oapseg_train_rollbacks")),
-        Panel("Photos left out", ("oapseg_train_skipped_photos",)),
+        Panel("Photos left out", ("oapseg_train_skipped_photos", "oapseg_train_passed_photos")),
+    ),
+    "Storage": (
+        Panel("Requests to S3", ("oapseg_storage_requests_total",)),
+        Panel("Time in S3", ("oapseg_storage_seconds_total",)),
+        Panel("Tried again", ("oapseg_storage_retries_total",)),
+        Panel("Refused or given up", ("oapseg_storage_errors_total",)),
     ),
 }
-NOT_DRAWN = ("oapseg_train_step", "oapseg_train_steps", "oapseg_matched_queries", "oapseg_train_alarm")
-
-
-def drawn() -> set[str]:
-    """Metrics of a training that some panel shows."""
-    return {name for panels in GROUPS.values() for panel in panels for name in panel.metrics}
-
-
-def left_out() -> set[str]:
-    """And those that none does."""
-    return {metric.name for metric in TRAIN_METRICS} - drawn()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from oapseg.masks import INSTANCE, SEMANTIC, Masks
 from oapseg.monitor.label_free import agreement, coverage, edge_alignment, level_agreement, photo_edges
+from oapseg.monitor.pictures import sheet
 
 KINDS = {"instance": INSTANCE, "semantic": SEMANTIC}
 QUANTILES = (10, 50, 90)  # of the masks' area, percent
@@ -34,6 +35,7 @@ class Observer:
         self.memory: dict[int, UInt8[np.ndarray, "S bytes"]] = {}
         self.used: Float[Tensor, " K"] | None = None
         self._agreed: list[float] = []  # since the last measurement
+        self._seen: tuple[Sequence[UInt8[Tensor, "3 H W"]], Sequence[Masks]] | None = None  # at that measurement
 
     def due(self, step: int) -> bool:
         """Whether this step is measured."""
@@ -65,15 +67,22 @@ class Observer:
         centre: Float[Tensor, " K"],
     ) -> Measures:
         """Measures of a step; of those that there is nothing to measure on, none."""
-        measures = {
-            **mask_measures(wholes, masks, self.levels),
-            **centre_measures(logits, centre),
-            **self._cluster_measures(codes),
-        }
+        self._seen = (wholes.unbind(), masks)
+        measures = mask_measures(wholes, masks, self.levels) | self.measure_head(codes, logits, centre)
         if self._agreed:
             measures["stability"] = sum(self._agreed) / len(self._agreed)
             self._agreed = []
         return {name: value for name, value in measures.items() if math.isfinite(value)}
+
+    def measure_head(
+        self, codes: Float[Tensor, "M K"], logits: Float[Tensor, "M K"], centre: Float[Tensor, " K"]
+    ) -> Measures:
+        """What of it is told of the teacher's outputs alone, of a training that makes no masks too."""
+        return centre_measures(logits, centre) | self._cluster_measures(codes)
+
+    def picture(self) -> bytes | None:
+        """The photos and masks of the newest measurement, as a PNG; None before the first."""
+        return None if self._seen is None else sheet(*self._seen)
 
     def _cluster_measures(self, codes: Float[Tensor, "M K"]) -> Measures:
         """How masks spread over clusters: of this step's, and dead ones by all so far."""

@@ -12,7 +12,8 @@ from oapseg import storage
 from oapseg.monitor.exporter import Exporter
 from oapseg.monitor.health import Alarm, Health
 from oapseg.monitor.history import HISTORY, TABLE, history_csv, read_history
-from oapseg.monitor.metrics import Row
+from oapseg.monitor.metrics import EVERY_KEY, Row
+from oapseg.storage import tally
 
 WAIT = "seconds_loader"  # of a step's values: what it waited for photos
 
@@ -87,6 +88,7 @@ class Recorder:
             "checkpoint_overdue": (now - self.saved_at) / self.told.checkpoint_every_s,
             "resumes": self._resumes,
             "rollbacks": float(self.rollbacks),
+            **{f"storage_{name}": value for name, value in tally.told().items()},
         }
         self._begin_interval()
         self.exporter.show(row | {"steps": self.told.steps})
@@ -100,7 +102,7 @@ class Recorder:
         """All state was saved just now; the curves follow as a table, which `dvc plots` draws."""
         self.saved_at = time.monotonic()
         if self.told.rank == 0 and (self.told.folder / HISTORY).exists():
-            storage.write_text(self.told.folder / TABLE, history_csv(read_history(self.told.folder)))
+            storage.write_text(self.told.folder / TABLE, history_csv(read_history(self.told.folder), EVERY_KEY))
 
     def went_back(self) -> None:
         """The history was cut to an earlier step."""

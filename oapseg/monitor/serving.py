@@ -1,4 +1,4 @@
-"""Metrics of a server, which `oapseg.serve.metrics` counts: here for the dashboards, held alike by a test."""
+"""Metrics of a server, which `oapseg.serve.metrics` counts: here, where the dashboards can see them."""
 
 from oapseg.monitor.metrics import Metric
 

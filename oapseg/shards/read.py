@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from oapseg import storage
 from oapseg.shards import processes
@@ -18,6 +18,7 @@ from oapseg.shards.decode import decode
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.offsets import UNCHECKED, Offset
 from oapseg.shards.stream import Stream, Ticket
+from oapseg.storage import tally
 
 Item = TypeVar("Item")
 
@@ -83,7 +84,13 @@ class Photos(Dataset[Sample]):
         return self.urls[shard], offsets[index - int(self.ends[shard])]
 
 
-class _Drawn(Dataset[Item | Exception], Generic[Item]):
+class _Asked(NamedTuple):
+    """What a worker has asked of S3 since its last batch: it comes with the batch to the process that is watched."""
+
+    counts: tally.Counts
+
+
+class _Drawn(Dataset[Item | Exception | _Asked], Generic[Item]):
     """What a ticket stands for, transformed where it is read: in the worker; from S3, a batch is read side by side.
 
     An error comes back as such: raised in a worker, torch would make its whole traceback the message.
@@ -93,12 +100,15 @@ class _Drawn(Dataset[Item | Exception], Generic[Item]):
         self.photos = photos
         self.transform = transform
 
-    def __getitems__(self, tickets: list[Ticket]) -> list[Item | Exception]:
+    def __getitems__(self, tickets: list[Ticket]) -> list[Item | Exception | _Asked]:
         try:
             read = list(storage.read_ranges(self.photos[ticket.set].span(ticket.index) for ticket in tickets))
         except OSError as error:
             return [error]
-        return [self._transformed(ticket, data) for ticket, data in zip(tickets, read, strict=True)]
+        items: list[Item | Exception | _Asked] = [
+            self._transformed(ticket, data) for ticket, data in zip(tickets, read, strict=True)
+        ]
+        return items if get_worker_info() is None else [*items, _Asked(tally.taken())]
 
     def _transformed(self, ticket: Ticket, data: bytes) -> Item | Exception:
         try:
@@ -135,7 +145,7 @@ def loader(
     """
     if workers:
         processes.start()
-    batches: DataLoader[Item | Exception] = DataLoader(
+    batches: DataLoader[Item | Exception | _Asked] = DataLoader(
         _Drawn(photos, transform),
         batch_sampler=_Batches(stream, batch),
         num_workers=workers,
@@ -148,7 +158,9 @@ def loader(
         for item in items:
             if isinstance(item, Exception):
                 raise item
-        yield items
+            if isinstance(item, _Asked):
+                tally.add(item.counts)
+        yield [item for item in items if not isinstance(item, _Asked)]
 
 
 def _as_list(items: list[Item]) -> list[Item]:

@@ -16,6 +16,8 @@ from functools import cache
 from threading import Lock
 from typing import Any, TypeVar
 
+from oapseg.storage import tally
+
 PATIENCE_S = 120.0
 LONGEST_PAUSE_S = 5.0
 TELL_AFTER_S = 5.0
@@ -83,8 +85,8 @@ class Patience:
 
     told_at = -math.inf  # of the whole process: an outage meets many requests at once
 
-    def __init__(self, url: str) -> None:
-        self.url, self.limit_s = url, _limit_s()
+    def __init__(self, url: str, operation: str) -> None:
+        self.url, self.operation, self.limit_s = url, operation, _limit_s()
         self.progressed()
 
     def progressed(self) -> None:
@@ -94,8 +96,12 @@ class Patience:
         """Wait before the next attempt, or raise what the error comes to."""
         waited_s = time.monotonic() - self.since
         if not _is_transient(error):
-            raise _refusal(self.url, error) from None
+            refusal = _refusal(self.url, error)
+            if not isinstance(refusal, ANSWERS):
+                tally.count("errors", self.operation)
+            raise refusal from None
         if waited_s >= self.limit_s:
+            tally.count("errors", self.operation)
             raise OSError(
                 f"{self.url}: {reason(error)} (tried {self.failures + 1} times in {waited_s:.0f} s)"
             ) from None
@@ -105,6 +111,7 @@ class Patience:
         pause_s = min(0.1 * 2**self.failures, LONGEST_PAUSE_S, self.limit_s)
         time.sleep(pause_s * random.SystemRandom().uniform(0.5, 1))  # many workers must not come back at one moment
         self.failures += 1
+        tally.count("retries", self.operation)
 
 
 def _limit_s() -> float:
@@ -114,8 +121,8 @@ def _limit_s() -> float:
     return float(text)
 
 
-def call(url: str, request: Callable[[Any, str, str], A], patience: Patience | None = None) -> A:
-    """`request(client, bucket, key)`, tried again while that may help.
+def call(url: str, operation: str, request: Callable[[Any, str, str], A], patience: Patience | None = None) -> A:
+    """`request(client, bucket, key)`, tried again while that may help, and counted as one of `tally.OPERATIONS`.
 
     Errors: `FileNotFoundError` for a key that is not there; any other refusal is an `OSError`. Both of one line.
     """
@@ -124,10 +131,14 @@ def call(url: str, request: Callable[[Any, str, str], A], patience: Patience | N
     from urllib3.exceptions import HTTPError
 
     bucket, key = bucket_and_key(url)
-    patience = patience or Patience(url)
+    patience = patience or Patience(url, operation)
     while True:
+        began = time.monotonic()
         try:
-            return request(client(), bucket, key)
+            answer = request(client(), bucket, key)
+            tally.count("requests", operation)
+            tally.count("seconds", operation, time.monotonic() - began)
+            return answer
         except (BotoCoreError, ClientError, ResponseParserError, HTTPError) as error:
             patience.pause(error)
         except ValueError as error:  # an AWS_ENDPOINT_URL that is none
@@ -136,6 +147,9 @@ def call(url: str, request: Callable[[Any, str, str], A], patience: Patience | N
 
 class RangeError(OSError):
     """A range that begins where the object has ended."""
+
+
+ANSWERS = (FileNotFoundError, FileExistsError, RangeError)  # refusals that a caller may well expect
 
 
 def _is_transient(error: Exception) -> bool:

@@ -35,7 +35,7 @@ def get(url: str, start: int, length: int, etag: str | None = None) -> Part:
     A connection that breaks is taken up where it broke. Errors: `OSError` where the object is not of the given ETag,
     or was written anew meanwhile.
     """
-    patience = Patience(url)
+    patience = Patience(url, "read")
     got = bytearray()
     size: int | None = None
     seen = etag
@@ -56,7 +56,7 @@ def get(url: str, start: int, length: int, etag: str | None = None) -> Part:
                 patience.progressed()
 
     try:
-        call(url, go_on, patience)
+        call(url, "read", go_on, patience)
     except RangeError:
         return Part(bytes(got), start, seen or "")
     return Part(bytes(got), size or 0, seen or "")
@@ -89,7 +89,7 @@ def put(url: str, data: bytes, *, only_if_absent: bool = False) -> None:
         s3.put_object(Bucket=bucket, Key=key, Body=data, ContentMD5=_md5(data), **condition)
 
     try:
-        call(url, request)
+        call(url, "write", request)
     except FileExistsError:
         if attempts == 1 or b"".join(get_parts(url)) != data:
             raise
@@ -102,12 +102,13 @@ def put_parts(url: str, parts: Iterable[bytes]) -> None:
     if second is None:
         put(url, first)
         return
-    upload = str(call(url, lambda s3, bucket, key: s3.create_multipart_upload(Bucket=bucket, Key=key))["UploadId"])
+    begun = call(url, "write", lambda s3, bucket, key: s3.create_multipart_upload(Bucket=bucket, Key=key))
+    upload = str(begun["UploadId"])
 
     def put_part(numbered: tuple[int, bytes]) -> dict[str, Any]:
         number, data = numbered
         facts = {"UploadId": upload, "PartNumber": number, "ContentMD5": _md5(data)}
-        answer = call(url, lambda s3, bucket, key: s3.upload_part(Bucket=bucket, Key=key, Body=data, **facts))
+        answer = call(url, "write", lambda s3, bucket, key: s3.upload_part(Bucket=bucket, Key=key, Body=data, **facts))
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     try:
@@ -128,7 +129,7 @@ def _complete(url: str, upload: str, parts: list[dict[str, Any]]) -> None:
         s3.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
 
     try:
-        call(url, request)
+        call(url, "write", request)
     except FileNotFoundError:
         if attempts == 1 or head(url)["ETag"] != _etag([part["ETag"] for part in parts]):
             raise
@@ -153,7 +154,7 @@ def _abort(url: str, upload: str) -> None:
 
 def head(url: str) -> dict[str, Any]:
     """What S3 says of an object: `ContentLength`, `ETag` and more."""
-    answer: dict[str, Any] = call(url, lambda s3, bucket, key: s3.head_object(Bucket=bucket, Key=key))
+    answer: dict[str, Any] = call(url, "head", lambda s3, bucket, key: s3.head_object(Bucket=bucket, Key=key))
     return answer
 
 
@@ -163,7 +164,7 @@ def keys_below(url: str, limit: int | None = None) -> Iterator[str]:
     prefix = bucket_and_key(folder)[1]
     more: dict[str, Any] = {} if limit is None else {"MaxKeys": limit}
     while True:
-        page = call(folder, _page(prefix, more))
+        page = call(folder, "list", _page(prefix, more))
         found = (entry["Key"].removeprefix(prefix) for entry in page.get("Contents", ()))
         yield from (key for key in found if key and not key.endswith("/"))
         if limit is not None or not page["IsTruncated"]:
@@ -177,17 +178,27 @@ def _page(prefix: str, more: dict[str, Any]) -> Callable[[Any, str, str], dict[s
 
 def remove(url: str) -> None:
     """Remove an object; one that is not there is no error."""
-    call(url, lambda s3, bucket, key: s3.delete_object(Bucket=bucket, Key=key))
+    call(url, "delete", lambda s3, bucket, key: s3.delete_object(Bucket=bucket, Key=key))
 
 
-def in_parallel(function: Callable[[A], B], items: Iterable[A], at_once: int = AT_ONCE) -> Iterator[B]:
-    """`function` of each item, in order; at most `at_once` are under way or waiting to be taken."""
-    with ThreadPoolExecutor(at_once) as pool:
+def in_parallel(
+    function: Callable[[A], B],
+    items: Iterable[A],
+    at_once: int = AT_ONCE,
+    *,
+    waiting: int | None = None,
+    begin: Callable[[], None] | None = None,
+) -> Iterator[B]:
+    """`function` of each item, in order, by `at_once` threads, each of which does `begin` first.
+
+    At most `waiting` items (`at_once`, where nothing is said) are under way or waiting to be taken.
+    """
+    with ThreadPoolExecutor(at_once, initializer=begin) as pool:
         flying: deque[Future[B]] = deque()
         try:
             for item in items:
                 flying.append(pool.submit(function, item))
-                if len(flying) == at_once:
+                if len(flying) == (waiting or at_once):
                     yield flying.popleft().result()
             while flying:
                 yield flying.popleft().result()

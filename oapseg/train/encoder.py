@@ -14,6 +14,7 @@ from oapseg.checkpoint.optimizer import optimizer_tensors, restore_optimizer, wi
 from oapseg.checkpoint.state import State
 from oapseg.encode.encoder import Encoder, own_encoder
 from oapseg.model.heads import ProjectionHead
+from oapseg.monitor.laps import Laps, device_use
 from oapseg.monitor.quality import Observer
 from oapseg.params import EncoderParams
 from oapseg.shards.read import Photos
@@ -45,7 +46,13 @@ class EncoderTraining:
     name = "encoder"
 
     def __init__(
-        self, params: EncoderParams, photos: UInt8[Tensor, "M 3 S S"], placement: Placement, *, seed: int
+        self,
+        params: EncoderParams,
+        photos: UInt8[Tensor, "M 3 S S"],
+        placement: Placement,
+        *,
+        seed: int,
+        observer: Observer | None = None,
     ) -> None:
         if params.batch % placement.world:
             raise ValueError(f"encoder.batch: {params.batch} must be a multiple of the {placement.world} ranks")
@@ -53,7 +60,7 @@ class EncoderTraining:
             raise ValueError(f"encoder.batch: {params.batch} is more than the {len(photos)} photos there are")
         self.params, self.placement, self.steps, self.seed = params, placement, params.steps, seed
         self.images = params.batch // placement.world
-        self.observer: Observer | None = None
+        self.observer = observer
         self.photos = photos.to(placement.device)
         torch.manual_seed(seed)
         encoder = own_encoder(
@@ -75,21 +82,28 @@ class EncoderTraining:
         self.optimizer = torch.optim.AdamW(groups, fused=placement.device.type == "cuda")
 
     def step(self, step: int) -> dict[str, float]:
-        params = self.params
+        params, observer = self.params, self.observer
         rate, temperature, momentum = self._schedule(step)
+        measured = observer is not None and observer.due(step)
+        laps = Laps(self.placement.device, exact=measured)
         views = self._views(step)
+        laps("loader")
         with torch.no_grad(), self.placement.autocast():
             targets = self.teacher(torch.cat(views[:2]))
+        laps("teacher")
         with self.placement.autocast():
             logits = torch.cat([self.student(torch.cat(views[:2])), *self._local_logits(views[2:])])
+        laps("student")
         codes = teacher_codes(targets, self.centre.value, temperature).chunk(2)
         predictions = logits.chunk(len(views))
         pairs = [(t, s) for t in range(2) for s in range(len(views)) if s != t]
         losses = [cross_entropy(codes[t], predictions[s], params.student_temperature).mean() for t, s in pairs]
         loss = torch.stack(losses).mean()
+        laps("loss")
 
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        laps("backward")
         if step < params.freeze_head_steps:
             self.student.head.prototypes.grad = None
         parameters = [p for p in self.student.parameters() if p.grad is not None]
@@ -98,13 +112,22 @@ class EncoderTraining:
         self.optimizer.step()
         follow(self.teacher, self.student, momentum)
         self.centre.update(targets, params.centre_momentum, self.placement)
-        return {
+        laps("optimizer")
+        values = {
             "loss": float(loss.detach()),
             "lr": rate,
             "momentum": momentum,
+            "teacher_temperature": temperature,
+            "student_temperature": params.student_temperature,
             "gradient_norm": float(norm),
             **cluster_health(torch.cat(codes)),
+            **{f"seconds_{part}": seconds for part, seconds in laps.seconds.items()},
         }
+        if observer is not None and measured:
+            head = observer.measure_head(torch.cat(codes), targets, self.centre.value)
+            del head["teacher_sharpness"]  # begins where the rule on it, which is made for masks, calls it undecided
+            values |= head | device_use(self.placement.device)
+        return values
 
     def state(self, step: int) -> State:
         tensors = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from oapseg import storage
 from oapseg.checkpoint.state import damage, latest_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from oapseg.monitor.memory import load_memory, save_memory
+from oapseg.monitor.pictures import FILE as PICTURE
 from oapseg.monitor.recorder import Recorder
 from oapseg.train.task import CONSOLE, Run, Task
 
@@ -56,5 +57,7 @@ def save(task: Task, step: int, run: Run, recorder: Recorder) -> None:
             state.values[ROLLBACKS] = recorder.rollbacks
         if task.observer is not None and task.observer.every:
             save_memory(run.folder, step, task.observer.state())
+            if (picture := task.observer.picture()) is not None:
+                storage.write_bytes(run.folder / PICTURE, picture)
         save_checkpoint(run.checkpoints, state, run.params_yaml)
     recorder.saved()

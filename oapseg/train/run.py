@@ -73,7 +73,8 @@ def train_encoder(params: Params, manifest: Manifest, out: Path) -> Path:
     settings = params.encoder
     placement = place(settings.device, settings.precision, "encoder")
     held = hold_photos(Photos(manifest), settings.photo_px, limit=settings.max_photos, seed=params.seed)
-    task = EncoderTraining(settings, held, placement, seed=params.seed)
+    observer = Observer(every=params.monitor.every, photos=0, levels=0)
+    task = EncoderTraining(settings, held, placement, seed=params.seed, observer=observer)
     run = _run(
         params,
         settings,

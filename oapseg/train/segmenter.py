@@ -131,6 +131,7 @@ class SegmenterTraining:
             "gradient_norm": float(norm),
             "masks": sum(len(found) for found in masks) / len(masks),
             "matched": sum(len(match.query) for match in matches[-1]) / local.shape[0],
+            "passed_photos": float(self._skipped * params.batch),
             **cluster_health(codes),
             **{f"seconds_{part}": seconds for part, seconds in laps.seconds.items()},
         }

@@ -14,16 +14,20 @@ import pytest
 import yaml
 from live import BOARDS, MONITORING, Board, Prometheus, problems, rule_problems
 
+from k8s.monitoring.alerts import ONLY_PROMETHEUS, groups, rules_text
 from oapseg.monitor import push
-from oapseg.monitor.alerts import groups, names, rules_text
-from oapseg.monitor.metrics import METRICS
-from oapseg.monitor.panels import NOT_DRAWN, drawn, left_out
+from oapseg.monitor.metrics import METRICS, STORAGE, TRAIN_METRICS
+from oapseg.monitor.panels import GROUPS
+from oapseg.monitor.rules import RULES
 from oapseg.monitor.serving import SERVING
 
 sys.path.append(str(Path(__file__).parents[1] / "train"))
 from tiny import tiny_encoder, tiny_params, tiny_shards, write_params
 
-GPU = frozenset(name for name in METRICS if "_gpu_" in name)  # no series where there is none
+NOT_DRAWN = {"oapseg_train_step", "oapseg_train_steps", "oapseg_matched_queries", "oapseg_train_alarm"}
+ABSENT = frozenset(  # no series where there is no device and no S3
+    {name for name in METRICS if "_gpu_" in name or "_stage_storage_" in name} | {metric.name for metric in STORAGE}
+)
 SOURCE = "oapseg-prometheus"
 SEEN = " and on () ".join(
     ("oapseg_mask_stability_ratio", "oapseg_stage_samples", "oapseg_serve_ready", "oapseg_alias_score")
@@ -73,9 +77,9 @@ def _push(shards: str, gateway: str) -> None:
 
     key = {"run": "run-1", "stage": "shard"}
     ended = {"oapseg_stage_running": 0.0, "oapseg_stage_seconds": 3.0, "oapseg_stage_failed": 0.0}
-    push._tell(gateway, key, ended | push.counts(["shard", "--shards", shards]))
+    push.tell(gateway, push.JOB, key, ended | push.counts(["shard", "--shards", shards]))
     push.alias("oapseg", "champion", 3, {"model.mask_AP50": 12.5})
-    push_run(gateway, "SUCCEEDED", "mine", {"model.mask_AP50": 12.5})
+    push_run(gateway, "SUCCEEDED", "run-0", "mine", {"model.mask_AP50": 12.5})
 
 
 class _served:  # noqa: N801  # reads as a phrase where it is used
@@ -111,7 +115,7 @@ class _served:  # noqa: N801  # reads as a phrase where it is used
 @pytest.mark.slow
 @pytest.mark.parametrize("board", boards(), ids=lambda board: board["uid"])
 def test_every_panel_of_a_dashboard_has_series_with_the_labels_of_its_legend(board: Board, scraped: Prometheus) -> None:
-    assert problems(board, scraped, GPU, SOURCE) == []
+    assert problems(board, scraped, ABSENT, SOURCE) == []
 
 
 @pytest.mark.slow
@@ -149,7 +153,7 @@ TYPOS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 @pytest.mark.parametrize("typo", TYPOS)
 def test_a_planted_typo_is_found(typo: str, scraped: Prometheus) -> None:
     change, said = TYPOS[typo]
-    found = problems(_typo(change), scraped, GPU, SOURCE)
+    found = problems(_typo(change), scraped, ABSENT, SOURCE)
     assert found
     assert all(said in problem for problem in found)
 
@@ -171,14 +175,15 @@ def test_the_rules_are_those_of_the_training_and_the_runbook_has_a_paragraph_on_
     assert (MONITORING / "rules.yaml").read_text() == rules_text()
     runbook = (live.ROOT / "docs" / "runbook.md").read_text()
     headings = [line.removeprefix("## ") for line in runbook.splitlines() if line.startswith("## ")]
-    assert headings == names()
+    assert headings == [rule.name for rule in (*RULES, *ONLY_PROMETHEUS)]
     for part in runbook.split("\n## ")[1:]:
         assert all(f"**{word}**" in part for word in ("What", "Why", "Do")), part.splitlines()[0]
 
 
 def test_every_metric_of_a_training_is_on_a_dashboard_or_left_out_on_purpose() -> None:
-    assert left_out() == set(NOT_DRAWN)
-    assert drawn() <= set(METRICS)
+    drawn = {name for panels in GROUPS.values() for panel in panels for name in panel.metrics}
+    assert {metric.name for metric in TRAIN_METRICS} - drawn == NOT_DRAWN
+    assert drawn <= set(METRICS)
 
 
 def test_every_listed_metric_is_asked_for_by_some_dashboard() -> None:

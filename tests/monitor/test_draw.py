@@ -136,7 +136,7 @@ STEPS = [{"value": None, "color": "green"}, {"value": 0.5, "color": "red"}]
 TWO = [Series("a", {"run": "a"}, [0, 60, 120], [0.1, math.nan, 0.25]), Series("b", {"run": "b"}, [60], [0.75])]
 
 
-@pytest.mark.parametrize("kind", ["stat", "gauge", "bargauge", "table"])
+@pytest.mark.parametrize("kind", ["stat", "bargauge"])
 def test_a_panel_of_newest_values_shows_them_in_its_unit_and_colours(kind: str) -> None:
     figure = _drawn(kind, TWO, thresholds={"steps": STEPS}, max=1)
     shown = {text.get_text(): text.get_color() for text in figure.findobj(Text)}

@@ -42,6 +42,7 @@ def test_a_limit_may_be_a_multiple_of_the_runs_own_median() -> None:
     spike = Rule("Spike", "loss", ">", 2.0, "spike", against="median", after_step=0, for_steps=0)
     assert first_alarms(rows(5, 6, 5, 11.9), [spike])["Spike"].limit == 11.0
     assert first_alarms(rows(5, 6, 5, 10.9), [spike]) == {}
+    assert first_alarms(rows(-0.1, -0.3, 0.0, 0.0), [spike]) == {}
 
 
 def test_a_mean_over_steps_bears_a_single_outlier() -> None:

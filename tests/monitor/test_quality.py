@@ -1,12 +1,16 @@
 """What is measured of masks, matches and head, and what is remembered from step to step."""
 
+import io
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from oapseg.masks import Masks
+from oapseg.monitor.pictures import COVER, PHOTOS
 from oapseg.monitor.quality import Observer, centre_measures, fingerprint, mask_measures, pair_measures
 
 GRID = (4, 4)
@@ -131,3 +135,42 @@ def test_measuring_never_is_free_of_memory() -> None:
     watching.remember(list(photos(1)), [masks([0])])
     assert not watching.memory
     assert not any(watching.due(step) for step in range(5))
+
+
+def _pixels(content: bytes | None) -> Tensor:
+    assert content is not None
+    with Image.open(io.BytesIO(content)) as picture:
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def test_a_picture_shows_photos_and_below_them_what_their_masks_cover() -> None:
+    watching, wholes = observer(), photos(2)
+    assert watching.picture() is None
+    look(watching, wholes, [masks([0, 1]), masks([5], kind=1)])
+    pixels = _pixels(watching.picture())
+    assert pixels.shape == (3, 64, 64)
+    assert pixels[:, :32].equal(torch.cat([*wholes], 2))
+    below, photo = pixels[:, 32:, :32].float(), wholes[0].float()
+    changed = (below != photo).any(0)
+    assert not changed[8:].any()
+    assert not changed[:, 16:].any()
+    mixed = (below - (1 - COVER) * photo)[:, :8, :16].flatten(1)
+    assert (mixed.amax(1) - mixed.amin(1)).max() < 1.01  # one colour over all of the mask, rounded
+    assert pixels[:, 32:, 32:].equal(wholes[1])  # a semantic mask is not drawn
+
+
+def test_a_small_mask_lies_on_a_large_one_and_few_photos_are_shown() -> None:
+    watching, wholes = observer(), photos(PHOTOS + 2)
+    found = [masks([0], list(range(16)), level=2)] + [masks(list(range(16)))] * (PHOTOS + 1)
+    look(watching, wholes, found)
+    pixels = _pixels(watching.picture())
+    assert pixels.shape == (3, 64, 32 * PHOTOS)
+    tone = (pixels[:, 32:, :32].float() - (1 - COVER) * wholes[0].float()).round()
+    assert (tone[:, 4, 4] - tone[:, 20, 20]).abs().max() > 50
+
+
+def test_a_batch_without_any_mask_is_a_picture_of_its_photos() -> None:
+    watching, wholes = observer(), photos(1)
+    watching._seen = (wholes.unbind(), [masks()])
+    pixels = _pixels(watching.picture())
+    assert pixels[:, 32:].equal(wholes[0])

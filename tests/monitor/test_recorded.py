@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from oapseg.monitor.alerts import PREFIX, STEP_S, rules_text
+from k8s.monitoring.alerts import PREFIX, STEP_S, rules_text
 from oapseg.monitor.health import first_alarms
 from oapseg.monitor.metrics import TRAINING, samples
 

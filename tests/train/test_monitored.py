@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from tiny import tiny_encoder, tiny_params, tiny_shards
 
 from oapseg.checkpoint import RESUME
@@ -15,13 +16,13 @@ from oapseg.monitor import health, recorder
 from oapseg.monitor.exporter import PORT, Exporter
 from oapseg.monitor.history import HISTORY, TABLE
 from oapseg.monitor.memory import load_memory
-from oapseg.monitor.metrics import find
+from oapseg.monitor.metrics import EVERY_KEY, find
 from oapseg.monitor.rules import Rule
 from oapseg.params import Params
 from oapseg.shards.manifest import Manifest
 from oapseg.train import loop
 from oapseg.train.recovery import UnhealthyError
-from oapseg.train.run import pretrain
+from oapseg.train.run import pretrain, train_encoder
 from oapseg.train.segmenter import SegmenterTraining
 
 EXISTING = {
@@ -120,8 +121,33 @@ def test_every_key_of_a_line_is_a_metric_and_what_was_there_before_stays(run: Ca
 def test_the_table_beside_the_history_has_its_columns(run: Callable[..., Path]) -> None:
     folder = run("a")
     header, *lines = (folder / TABLE).read_text().splitlines()
-    assert set(header.split(",")) == {key for row in rows(folder) for key in row}
+    assert set(header.split(",")) == {key for row in rows(folder) for key in row} | set(EVERY_KEY)
     assert len(lines) == 6
+
+
+def test_photos_and_masks_of_the_newest_measured_step_lie_beside_it_as_a_picture(run: Callable[..., Path]) -> None:
+    folder = run("a")
+    with Image.open(folder / "masks.png") as picture:
+        assert picture.size == (2 * 64, 2 * 64)  # two photos of 64 px, below each its masks
+        photos, masked = picture.crop((0, 0, 128, 64)), picture.crop((0, 64, 128, 128))
+    assert photos.tobytes() != masked.tobytes()
+    assert not (run("b", monitor={"every": 0}) / "masks.png").exists()
+
+
+def test_training_an_encoder_tells_its_rates_the_parts_of_its_steps_and_its_heads_health(
+    shards: Manifest, tmp_path: Path
+) -> None:
+    train_encoder(tiny_params(monitor={"every": 2}), shards, tmp_path / "encoder")
+    lines = rows(tmp_path / "encoder")
+    every = {"loss", "lr", "momentum", "teacher_temperature", "student_temperature", "gradient_norm", "seconds"}
+    assert all(every <= set(line) for line in lines)
+    assert all({"images_per_second", "loader_wait"} <= set(line) for line in lines)
+    parts = {f"seconds_{part}" for part in ("loader", "teacher", "student", "loss", "backward", "optimizer")}
+    health = {"cluster_use", "dead_clusters", "largest_cluster", "centre_norm", "centre_lag"}
+    for line in lines:
+        assert (parts | health <= set(line)) == (line["step"] % 2 == 0)
+        assert sum(line.get(part, 0.0) for part in parts) <= line["seconds"]
+        assert all(find(key) is not None for key in line)
 
 
 def test_values_are_served_while_it_trains(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +230,7 @@ def test_an_alarm_takes_it_back_before_the_trouble_and_past_the_photos(
     assert values["rollbacks"] == 1
     assert values["draw"] == (3 + 2) * 2  # steps 3 and 4 were passed over, of 2 photos each
     assert [row["rollbacks"] for row in rows(tmp_path / "a")] == [0, 0, 0, 1, 1]
+    assert [row["passed_photos"] for row in rows(tmp_path / "a")] == [0, 0, 0, 4, 4]
 
 
 def test_taken_back_and_then_well_it_goes_on_to_the_end_and_resumes_to_the_same_bits(

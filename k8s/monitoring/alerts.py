@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from k8s.monitoring.scrapes import EVERY_S
 from oapseg.monitor.metrics import TRAINING, find
 from oapseg.monitor.rules import RULES, Rule
 
@@ -16,6 +17,7 @@ STEP_S = 1
 MEDIAN_OVER = "6h"  # the run's own median
 RUNBOOK = "docs/runbook.md"
 GROUP = "oapseg"
+FAILED_FOR = "5m"  # that a failed step is told of; its own values are gone in seconds
 PREFIX = "Oapseg"  # of the names of alerts, which share a list with everyone else's
 TRAINING_IS = "{{ $labels.task }} of {{ $labels.run }}, rank {{ $labels.rank }}"
 STEP, ON = "oapseg_train_step", f"on ({', '.join(TRAINING)})"
@@ -44,7 +46,7 @@ ONLY_PROMETHEUS = (
     ),
     Seen(
         "StageFailed",
-        "oapseg_stage_failed == 1",
+        f"max_over_time(oapseg_stage_failed[{FAILED_FOR}]) == 1",
         0,
         "critical",
         "a step of the pipeline failed",
@@ -70,11 +72,15 @@ def expression(rule: Rule) -> str:
     chosen = ",".join(f'{name}="{value}"' for name, value in labels)
     series = metric.name + (f"{{{chosen}}}" if chosen else "")
     now = f"avg_over_time({series}[{rule.mean_steps * STEP_S}s])" if rule.mean_steps else series
-    limit = f"{rule.limit:g}"
-    if rule.against == "median":
-        limit += f" * quantile_over_time(0.5, {series}[{MEDIAN_OVER}])"
+    limit = median_limit(rule, series) if rule.against == "median" else f"{rule.limit:g}"
     after = f" and {ON} {STEP} >= {rule.after_step}" if rule.after_step else ""
+    after += f" and {median_limit(rule, series)} > 0" if rule.against == "median" else ""
     return f"{now} {rule.sign} {limit}{after}"
+
+
+def median_limit(rule: Rule, series: str) -> str:
+    """The limit of a rule against the run's own median, in PromQL."""
+    return f"{rule.limit:g} * quantile_over_time(0.5, {series}[{MEDIAN_OVER}])"
 
 
 def alert(name: str, expr: str, for_s: int, severity: str, says: str, of: str) -> dict[str, Any]:
@@ -93,7 +99,7 @@ def alert(name: str, expr: str, for_s: int, severity: str, says: str, of: str) -
 
 
 def groups() -> dict[str, Any]:
-    """All alert rules, as a file of rules of Prometheus."""
+    """All alert rules, as a file of rules of Prometheus; looked at as often as values are asked for."""
     ours = [
         alert(
             rule.name,
@@ -106,7 +112,7 @@ def groups() -> dict[str, Any]:
         for rule in RULES
     ]
     seen = [alert(rule.name, rule.expr, rule.for_s, rule.severity, rule.says, rule.of) for rule in ONLY_PROMETHEUS]
-    return {"groups": [{"name": GROUP, "rules": [*ours, *seen]}]}
+    return {"groups": [{"name": GROUP, "interval": f"{EVERY_S}s", "rules": [*ours, *seen]}]}
 
 
 def rules_text() -> str:
@@ -114,8 +120,3 @@ def rules_text() -> str:
     return "# Made by `python -m k8s.monitoring`; the rules are in oapseg/monitor/rules.py.\n" + yaml.safe_dump(
         groups(), sort_keys=False, width=120
     )
-
-
-def names() -> list[str]:
-    """Every rule, for the runbook."""
-    return [rule.name for rule in RULES] + [rule.name for rule in ONLY_PROMETHEUS]
