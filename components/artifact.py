@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from oapseg import storage
-from oapseg.shards.manifest import FILE_NAME, load_manifest, manifest_text
+from oapseg.shards.manifest import FILE_NAME, manifest_text, read_manifest
 
 AT_ONCE = 8  # transfers
 
@@ -49,10 +49,10 @@ def publish(path: Path, url: str, known: Mapping[str, str] | None = None) -> tup
 
 def point(location: str, url: str) -> tuple[str, dict[str, Any]]:
     """The pointer of a set of shards that lies at the URL, its manifest read from a location."""
-    manifest = load_manifest(location)
+    manifest, more = read_manifest(storage.join(location, FILE_NAME))  # `more` tells the version, where DVC has it
     shards = tuple(replace(shard, url=storage.join(url, shard.url)) for shard in manifest.shards)
     said = {"url": url, "photos": manifest.num_samples, "bytes": sum(shard.bytes for shard in shards)}
-    return manifest_text(replace(manifest, shards=shards)), said
+    return manifest_text(replace(manifest, shards=shards), **more), said
 
 
 def listing(url: str, files: Mapping[str, str | None]) -> str:

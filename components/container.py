@@ -29,6 +29,7 @@ from components.parts import gather, joined
 from oapseg import storage
 from oapseg.checkpoint import RESUME
 from oapseg.cli import CLEAR_ERRORS
+from oapseg.registry.lineage import DATA_REV, IMAGE, RUN
 from oapseg.shards.manifest import FILE_NAME
 
 FLAG = "--executor-input"
@@ -63,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--detached", action="store_true", help="artifacts lie at their URIs, no launcher copies them")
     parser.add_argument("--mirror-s", type=float, default=EVERY_S, help="seconds between copies of what is kept")
     parser.add_argument("--external", action="append", default=[], metavar="NAME=PATH", help="data no step writes")
-    parser.add_argument("--run", default=os.environ.get("OAPSEG_RUN"), help="id of the pipeline run (OAPSEG_RUN)")
+    parser.add_argument("--run", default=os.environ.get(RUN), help=f"id of the pipeline run ({RUN})")
+    parser.add_argument("--image", default=os.environ.get(IMAGE), help=f"what this container runs ({IMAGE})")
     parser.add_argument("--params", default="params.yaml", help="values of the parameters that are not given")
     return parser
 
@@ -79,7 +81,8 @@ def _run(args: argparse.Namespace, command: list[str], step: Step) -> int:
     given = {key: execution.parameters[name] for name, key in (_pair(param, "--param") for param in args.param)}
     text = params_text(Path(args.params).read_text(), given, [_pair(fixed, "--fixed") for fixed in args.fixed])
     here, first = Path.cwd(), os.environ.get("RANK", "0") == "0"  # of a training's processes, the first alone writes
-    with _workspace():
+    told = {RUN: args.run, IMAGE: args.image, DATA_REV: execution.parameters.get("data_rev")}
+    with _workspace(), _told({name: str(value) for name, value in told.items() if value}):
         for name, path in (_pair(external, "--external") for external in args.external):
             lay_external(str(execution.parameters.get(name, "")), here / path, Path(path))
         Path("params.yaml").write_text(text)
@@ -231,6 +234,20 @@ def _workspace() -> Iterator[None]:
         if volume := os.environ.get("OAPSEG_DATA"):
             Path("data").symlink_to(volume)
         yield
+
+
+@contextlib.contextmanager
+def _told(said: dict[str, str]) -> Iterator[None]:
+    """What the engine alone knows of a run, in the environment: where a step looks for it."""
+    before = {name: os.environ.get(name) for name in said}
+    os.environ.update(said)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

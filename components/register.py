@@ -9,11 +9,10 @@ from rich.console import Console
 from oapseg import storage
 from oapseg.checkpoint.export import HASHES, completed, read_files, write_files
 from oapseg.checkpoint.model import look_of
-from oapseg.evaluate.resamples import RESAMPLES
 from oapseg.evaluate.scores import Score
 from oapseg.params import Params, load_params
 from oapseg.registry.card import NO_LICENCE, model_card
-from oapseg.registry.evidence import LICENCE, METRICS, Evidence, read_benchmarks
+from oapseg.registry.evidence import LICENCE, METRICS, SCORES, Evidence, read_benchmarks, score_files
 from oapseg.registry.gate import Verdict, as_markdown, passed, records, refusal
 from oapseg.registry.lineage import content_sha256, trace
 from oapseg.registry.load import SEAL_TAG
@@ -53,9 +52,9 @@ def main(args: argparse.Namespace) -> None:
     storage.write_text(args.out / "card.md", card)
     storage.delete(args.out / "evaluate")
     for benchmark, folder in folders.items():
-        for file in (METRICS, RESAMPLES):
-            if storage.exists(source := storage.join(folder, file)):
-                storage.download(source, args.out / "evaluate" / benchmark / file)
+        write_files(args.out / "evaluate" / benchmark, score_files(folder))
+    sealed = {f"{SCORES}{benchmark}": args.out / "evaluate" / benchmark for benchmark in folders}
+    sealed[SEAL_TAG] = args.out / "model"
     version = register(
         name,
         uri,
@@ -65,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
         metrics=_metrics(scores),
         tags=lineage.tags()
         | {f"{LICENCE}{each}": licence for each, licence in licences.items()}
-        | {SEAL_TAG: storage.sha256(args.out / "model" / HASHES)},
+        | {tag: storage.sha256(folder / HASHES) for tag, folder in sealed.items()},
     )
     storage.write_json(args.out / "version.json", {k: v for k, v in asdict(version).items() if k != "new"})
     said = "registered" if version.new else "already registered"

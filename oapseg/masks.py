@@ -15,9 +15,10 @@ INSTANCE, SEMANTIC = 0, 1
 class Masks(NamedTuple):
     """S masks of one photo on a grid of h x w cells (patches or pixels).
 
-    `level` is the pooling layer that made a mask, counted from 1, and 0 where there is only one; `kind` is `INSTANCE`
-    or `SEMANTIC`; `features` are L2-normalised; `scores` rank the masks, higher first, and are 1 where a generator has
-    no score of its own.
+    `level` is the pooling layer that made a mask, counted from 1, and 0 where there is only one; of a trained model's
+    masks it is the generation in their hierarchy (`refine.levels.Spans`). `kind` is `INSTANCE` or `SEMANTIC`;
+    `features` are L2-normalised; `scores` rank the masks, higher first, and are 1 where a generator has no score of its
+    own.
     """
 
     masks: Bool[Tensor, "S h w"]

@@ -143,9 +143,8 @@ def _inputs(
         name: tasks[writer].outputs[identifier(out.path)] for name, (writer, out) in inputs_of(pipeline, stage).items()
     }
     values = {each.name: given[each.name] for each in takes(pipeline, stage, of_stages, share)}
-    if stage.meta.nodes > 1:
-        target = stage.meta.image
-        values[IMAGE] = given.get(f"image_{target}", _static(image, target))
+    target = stage.meta.image
+    values[IMAGE] = given.get(f"image_{target}", _static(image, target))
     return values if share is Share.JOIN else artifacts | values
 
 

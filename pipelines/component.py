@@ -12,7 +12,7 @@ from pipelines.stages import Out, Pipeline, Stage, identifier
 from pipelines.trainjob import train_job
 
 STEP = ["python", "-m", "components"]
-IMAGE = "image"  # input of a launcher: what its job's pods run
+IMAGE = "image"  # input of every stage: what its containers run, which no container can see from inside
 DONE = {"name": "done", "type": "String"}  # of a part: nothing but that it is there
 PREFIX = Parameter(
     "s3_prefix",
@@ -67,9 +67,14 @@ class Share(Enum):
 
 
 def takes(pipeline: Pipeline, stage: Stage, parameters: list[Parameter], share: Share) -> list[Parameter]:
-    """The parameters that a stage's task is given. Who joins parts reads none of the data that they are made of."""
+    """The parameters that a stage's task is given. Who joins parts reads none of the data that they are made of.
+
+    The revision of the data goes to who reads it from outside, and to who reads what came of it and is run each time,
+    as the step that registers: told to any other, it would only make its cached results void.
+    """
     externals = [] if share is Share.JOIN else externals_of(pipeline, stage)
-    return [*seen_by(stage.params, parameters), PREFIX, *externals, *([DATA_REV] if externals else [])]
+    told = externals or (stage.deps and not stage.meta.cache)
+    return [*seen_by(stage.params, parameters), PREFIX, *externals, *([DATA_REV] if told else [])]
 
 
 def component_text(
@@ -89,7 +94,8 @@ def component_text(
     artifacts = {} if share is Share.JOIN else {name: out for name, (_, out) in inputs_of(pipeline, stage).items()}
     outputs = {} if share is Share.PART else {identifier(out.path): out for out in stage.outs}
     given = takes(pipeline, stage, parameters, share)
-    names = [*artifacts, *(identifier(out.path) for out in stage.outs), *(parameter.name for parameter in given)]
+    files = [*artifacts, *(identifier(out.path) for out in stage.outs)]
+    names = [*files, *(parameter.name for parameter in given), IMAGE]
     if double := {name for name in names if names.count(name) > 1}:
         raise ValueError(
             f"{pipeline.file}: stage {stage.name}: two of its files or sections are called {sorted(double)[0]}"
@@ -103,12 +109,12 @@ def component_text(
         *(f"--fixed={key}={json.dumps(value)}" for key, value in sorted(stage.fixed.items())),
         *(f"--persist={out.path}" for out in stage.outs if out.persist),
         *(["--optional"] if stage.meta.optional else []),
+        *("--image", {"inputValue": IMAGE}),
     ]
     inputs = [{"name": name, "type": out.kind} for name, out in artifacts.items()]
     inputs += [{"name": parameter.name, "type": parameter.type} for parameter in given]
+    inputs.append({"name": IMAGE, "type": "String"})
     ports = [{"name": name, "type": out.kind} for name, out in outputs.items()]
-    if stage.meta.nodes > 1:
-        inputs.append({"name": IMAGE, "type": "String"})
     name = stage.name
     if share is Share.PART:
         name, inputs, ports = f"{name}-part", [*inputs, {"name": "part", "type": "String"}], [DONE]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from oapseg.masks import Masks
 from oapseg.model.predicted import Predicted
 from oapseg.model.segmenter import Look, Segmenter
 from oapseg.params import default_params_path, load_params
+from oapseg.refine.levels import spans
 from oapseg.shards.decode import decode
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
@@ -39,21 +40,64 @@ class Model:
     card: str | None  # none of a model that is not registered
     params_yaml: str  # of its training
 
-    def __call__(self, images: Sequence[Photo], *, min_score: float = 0.0, batch: int = 8) -> list[Masks]:
+    def __call__(
+        self, images: Sequence[Photo], *, level: float | None = None, min_score: float = 0.0, batch: int = 8
+    ) -> list[Masks]:
         """Masks of each photo at its own size, best first, on the CPU, for scores of `min_score` and more.
 
-        Photos are paths, `s3://` URLs, Pillow images, or arrays and tensors of bytes (H W 3, 3 H W or H W). A mask's
-        `features` are one-hot over the clusters, `clusters` gives their numbers; `level` is 0. A mask takes a byte a
-        pixel: for many large photos `predict` holds one mask at a time.
+        `level` is a granularity from 0, parts, to 1, wholes, as of `oapseg predict --level`; without one it is as the
+        model was measured (`look.level`), as a rule all of them.
 
-        Errors: `ValueError` naming the photo that is none.
+        Photos are paths, `s3://` URLs, Pillow images, or arrays and tensors of bytes (H W 3, 3 H W or H W). A mask's
+        `features` are one-hot over the clusters, `clusters` gives their numbers; its `level` is its generation among
+        the photo's masks of its kind, from 1, a mask without parts, upwards; 0 of one that a better one stands for. A
+        mask takes a byte a pixel: for many large photos `predict` holds one mask at a time.
+
+        Errors: `ValueError` naming the photo that is none, or what is out of range.
         """
-        return [masks_of(each, min_score, len(self.names)) for each in self.predict(images, batch=batch)]
+        chosen = Chosen.of(self.look, level, min_score, len(self.names))
+        return [chosen.masks(each) for each in self._seen(images, chosen.look, batch)]
 
     def predict(self, images: Sequence[Photo], *, batch: int = 8) -> Iterator[Predicted]:
         """What is seen in each photo, on a grid, with `mask(index)` at the photo's size; `batch` photos at a time."""
+        return self._seen(images, self.look, batch)
+
+    def _seen(self, images: Sequence[Photo], look: Look, batch: int) -> Iterator[Predicted]:
         for photos in in_batches(images, batch):
-            yield from self.segmenter.predict(photos, self.look)
+            yield from self.segmenter.predict(photos, look)
+
+
+class Chosen(NamedTuple):
+    """Which of a model's masks a call gives. It looks at all levels, so that each mask has its place among them."""
+
+    look: Look
+    level: float | None
+    min_score: float
+    num_clusters: int
+
+    @classmethod
+    def of(cls, look: Look, level: float | None, min_score: float, num_clusters: int) -> "Chosen":
+        """Errors: `ValueError` naming what is out of range."""
+        for name, value in (("level", level), ("min_score", min_score)):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name}: must be from 0 to 1, is {value:g}")
+        return cls(replace(look, level=None), look.level if level is None else level, min_score, num_clusters)
+
+    def masks(self, seen: Predicted) -> Masks:
+        """Of what was seen in a photo, at its own size, on the CPU."""
+        found = spans(seen.soft > seen.threshold, torch.zeros_like(seen.kind), seen.kind, seen.scores)
+        here = seen.scores >= self.min_score
+        if self.level is not None:
+            here &= found.at(self.level)
+        kept = here.nonzero().flatten().tolist()
+        masks = [seen.mask(index).cpu() for index in kept]
+        return Masks(
+            torch.stack(masks) if masks else torch.zeros(0, *seen.size, dtype=torch.bool),
+            found.generation[kept].cpu(),
+            seen.kind[kept].cpu(),
+            F.one_hot(seen.clusters[kept].cpu(), self.num_clusters).float(),
+            seen.scores[kept].float().cpu(),
+        )
 
 
 def in_batches(images: Sequence[Photo], batch: int) -> Iterator[list[UInt8[Tensor, "_H _W 3"]]]:
@@ -62,19 +106,6 @@ def in_batches(images: Sequence[Photo], batch: int) -> Iterator[list[UInt8[Tenso
         raise ValueError(f"images: give a list of photos; is one {type(images).__name__}")
     for start in range(0, len(images), batch):
         yield [photo_tensor(image, start + place) for place, image in enumerate(images[start : start + batch])]
-
-
-def masks_of(seen: Predicted, min_score: float, num_clusters: int) -> Masks:
-    """What was seen in a photo, for scores of `min_score` and more, on the CPU."""
-    kept = (seen.scores >= min_score).nonzero().flatten().tolist()
-    masks = [seen.mask(index).cpu() for index in kept]
-    return Masks(
-        torch.stack(masks) if masks else torch.zeros(0, *seen.size, dtype=torch.bool),
-        torch.zeros(len(kept), dtype=torch.long),
-        seen.kind[kept].cpu(),
-        F.one_hot(seen.clusters[kept].cpu(), num_clusters).float(),
-        seen.scores[kept].float().cpu(),
-    )
 
 
 def clusters(masks: Masks) -> Int[Tensor, " S"]:

@@ -48,6 +48,48 @@ def forest(masks: Bool[Tensor, "S h w"], scores: Float[Tensor, " S"]) -> Forest:
     return Forest(kept.to(masks.device), torch.where(holds.any(1), parent, -1).to(masks.device))
 
 
+class Spans(NamedTuple):
+    """From which level (with it) to which (without it) each mask is shown; a root's has no end.
+
+    `generation` counts from 1, a mask without parts, up to wholes: one more than the highest of a mask's parts. Of a
+    mask that is in no hierarchy, since a better one stands for it, it is 0 and the span empty.
+    """
+
+    generation: Int[Tensor, " S"]
+    begin: Float[Tensor, " S"]
+    end: Float[Tensor, " S"]
+
+    def at(self, level: float) -> Bool[Tensor, " S"]:
+        """Whether each mask is shown at a level."""
+        return (self.begin <= level) & (level < self.end)
+
+
+def spans(
+    masks: Bool[Tensor, "S h w"], made_at: Int[Tensor, " S"], kind: Int[Tensor, " S"], scores: Float[Tensor, " S"]
+) -> Spans:
+    """Where masks are between level 0 (parts: masks without parts) and 1 (wholes: parts of nothing).
+
+    On the way up a part gives way to the mask that holds it, at the layer in which that one was made where `made_at`
+    says so (OAP: 1 is the first, and the photo's last one is level 1), else at its place between leaf and root, all
+    steps of one length. So what the parts cover is covered at each level. Masks of one kind only hold each other.
+    """
+    begin = torch.full(masks.shape[:1], torch.inf, dtype=torch.float64, device=masks.device)
+    found = Spans(torch.zeros_like(kind), begin, begin.clone())
+    for value in kind.unique():
+        own = (kind == value).nonzero()[:, 0]
+        kept, parent = forest(masks[own], scores[own])
+        height, depth = _height_and_depth(parent)
+        place = height.double() / (height + depth).clamp(min=1)
+        layer = made_at[own][kept]
+        if (layer > 0).all() and (layer[parent] > layer)[parent >= 0].all():
+            place = torch.where(height > 0, (layer - 1).double() / (made_at.amax() - 1).clamp(min=1), 0.0)
+        kept = own[kept]
+        found.generation[kept] = height + 1
+        found.begin[kept] = place
+        found.end[kept] = torch.where(parent < 0, torch.inf, place[parent])
+    return found
+
+
 def at_level(
     masks: Bool[Tensor, "S h w"],
     made_at: Int[Tensor, " S"],
@@ -55,24 +97,8 @@ def at_level(
     scores: Float[Tensor, " S"],
     level: float,
 ) -> Int[Tensor, " T"]:
-    """Positions of the masks at a level from 0 (parts: masks without parts) to 1 (wholes: parts of nothing), rising.
-
-    On its way up a part gives way to the mask that holds it, at the layer in which that one was made where `made_at`
-    says so (OAP: 1 is the first, and the photo's last one is level 1), else at its place between leaf and root, all
-    steps of one length. So what the parts cover is covered at each level. Masks of one kind only hold each other.
-    """
-    found = [kind[:0]]
-    for value in kind.unique():
-        own = (kind == value).nonzero()[:, 0]
-        kept, parent = forest(masks[own], scores[own])
-        height, depth = _height_and_depth(parent)
-        place = height / (height + depth).clamp(min=1)
-        layer = made_at[own][kept]
-        if (layer > 0).all() and (layer[parent] > layer)[parent >= 0].all():
-            place = torch.where(height > 0, (layer - 1) / (made_at.amax() - 1).clamp(min=1), 0.0)
-        above = torch.where(parent < 0, torch.inf, place[parent])
-        found.append(own[kept[(place <= level) & (above > level)]])
-    return torch.cat(found).sort().values
+    """Positions of the masks that are shown at a level, rising."""
+    return spans(masks, made_at, kind, scores).at(level).nonzero()[:, 0]
 
 
 def _height_and_depth(parent: Int[Tensor, " T"]) -> tuple[Int[Tensor, " T"], Int[Tensor, " T"]]:

@@ -74,9 +74,10 @@ def _data(manifests: Iterable[Manifest], lineage: Lineage, licences: Mapping[str
     for manifest in manifests:
         name = set_name(manifest.location)
         labels = ", ".join(manifest.labels) or "none"
-        version = lineage.data[name][:19]
+        versions = [lineage.data[name], *([lineage.dvc[name]] if name in lineage.dvc else [])]
+        version = ", ".join(f"`{each[:19]}`" for each in versions)
         licence = licences.get(name, NO_LICENCE)
-        lines.append(f"| {name} | {manifest.num_samples} | {manifest.source} | {labels} | {licence} | `{version}` |")
+        lines.append(f"| {name} | {manifest.num_samples} | {manifest.source} | {labels} | {licence} | {version} |")
     return (
         "\n".join(lines) + "\n\nLabels are for scoring alone. The licence of each photo is in its shard, where known."
     )
@@ -119,4 +120,5 @@ def _lineage(lineage: Lineage) -> str:
     parts += [f"Parent's weights sha256 `{lineage.parent_sha256[:12]}`."] if lineage.parent_sha256 else []
     parts += [f"Pipeline run `{lineage.run}`."] if lineage.run else []
     parts += [f"Image `{lineage.image}`."] if lineage.image else []
+    parts += [f"Revision of the data `{lineage.data_rev}`."] if lineage.data_rev else []
     return " ".join(parts)

@@ -1,15 +1,17 @@
 """What a gate judges a version by: its scores on each benchmark, its card, the licences of its data."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oapseg import storage
-from oapseg.checkpoint.export import CARD
-from oapseg.evaluate.resamples import RESAMPLES, Resamples, read_resamples
+from oapseg.checkpoint.export import CARD, Files
+from oapseg.checkpoint.state import verified
+from oapseg.evaluate.resamples import RESAMPLES, Resamples, parse_resamples
 from oapseg.evaluate.scores import MODEL, Score, read_scores
-from oapseg.registry.load import sealed_files
+from oapseg.registry.load import check_seal, sealed_files
 from oapseg.registry.server import artifacts
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.json"
 LICENCE = "licence."  # opens the tag of a set's licence
+SCORES = "scores_sha256."  # opens a benchmark's tag: hash of the `sha256.json` over its files of scores
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Evidence:
-    """`problem` is what is wrong with the version's files, where they were looked at."""
+    """`problem` is what is wrong with the version's files; scores that were changed are not among `benchmarks`."""
 
     version: str  # as people are told
     benchmarks: dict[str, Scored]
@@ -45,38 +48,60 @@ class Evidence:
     problem: str | None = None
 
 
-def read_scored(folder: str | Path) -> Scored:
-    """What the step evaluate wrote into a folder. Errors: `ValueError` where there is no score in it."""
-    path = storage.join(folder, METRICS)
-    scores = read_scores(storage.read_json(path))
-    if not scores:
-        raise ValueError(f"{path}: holds no score")
+def score_files(folder: str | Path) -> Files:
+    """What the step evaluate wrote into a folder and a gate goes by."""
     kept = storage.join(folder, RESAMPLES)
-    return Scored(scores, read_resamples(kept) if storage.exists(kept) else None)
+    files = {METRICS: storage.read_bytes(storage.join(folder, METRICS))}
+    return files | ({RESAMPLES: storage.read_bytes(kept)} if storage.exists(kept) else {})
+
+
+def scored(files: Files, where: str | Path) -> Scored:
+    """Errors: `ValueError` where there is no score in the files, which come from `where`."""
+    try:
+        scores = read_scores(json.loads(files[METRICS]))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{storage.join(where, METRICS)}: not JSON ({error})") from None
+    if not scores:
+        raise ValueError(f"{storage.join(where, METRICS)}: holds no score")
+    return Scored(scores, parse_resamples(files[RESAMPLES]) if RESAMPLES in files else None)
 
 
 def read_benchmarks(folders: Sequence[str | Path]) -> dict[str, Scored]:
     """Scores of several folders by the name of their benchmark. Errors: `ValueError` where two have one name."""
     found: dict[str, Scored] = {}
     for folder in folders:
-        scored = read_scored(folder)
-        if scored.benchmark in found:
-            raise ValueError(f"{folder}: scores of {scored.benchmark} again; name each benchmark's folder once")
-        found[scored.benchmark] = scored
+        each = scored(score_files(folder), folder)
+        if each.benchmark in found:
+            raise ValueError(f"{folder}: scores of {each.benchmark} again; name each benchmark's folder once")
+        found[each.benchmark] = each
     return found
 
 
 def evidence_of(client: "MlflowClient", version: Any, *, whole: bool) -> Evidence:
-    """What was registered with a version; `whole`: its files too, each checked by its hash, the hashes by the tag."""
+    """What was registered with a version, each file checked by its hash, the hashes by the tags; `whole`: card too."""
+    tags: Mapping[str, str] = version.tags
+    benchmarks, card, problems = {}, "", []
+    seals = _tagged(tags, SCORES)
     with artifacts(client, version, "evaluate") as place:
-        names = sorted({name.partition("/")[0] for name in storage.list_files(place) if "/" in name})
-        benchmarks = read_benchmarks([storage.join(place, name) for name in names])
-    card, problem = "", None
+        if not seals and storage.list_files(place):
+            problems.append("its scores were registered without a hash")
+        for benchmark, seal in seals.items():
+            folder = storage.join(place, benchmark)
+            try:
+                files = verified(folder)
+                check_seal(folder, seal, f"models:/{version.name}/{version.version}: scores of {benchmark}")
+                benchmarks[benchmark] = scored(files, folder)
+            except ValueError as error:
+                problems.append(str(error))
     if whole:
         try:
             card = sealed_files(client, version).get(CARD, b"").decode()
         except ValueError as error:
-            problem = str(error)
-    tags: Mapping[str, str] = version.tags
-    licences = {key.removeprefix(LICENCE): value for key, value in tags.items() if key.startswith(LICENCE)}
-    return Evidence(f"version {version.version}", benchmarks, card, licences, problem)
+            problems.append(str(error))
+    who = f"version {version.version}"
+    return Evidence(who, benchmarks, card, _tagged(tags, LICENCE), "; ".join(problems) or None)
+
+
+def _tagged(tags: Mapping[str, str], opening: str) -> dict[str, str]:
+    """The tags that open so, without the opening."""
+    return {key.removeprefix(opening): value for key, value in tags.items() if key.startswith(opening)}

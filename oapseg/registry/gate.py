@@ -88,7 +88,7 @@ def _files(candidate: Evidence) -> Verdict:
 
 
 def _card(candidate: Evidence) -> Verdict:
-    if candidate.problem:
+    if candidate.problem and not candidate.card:
         return Verdict("card", False, "not read")
     absent = lacking(candidate.card)
     return Verdict("card", not absent, f"lacks {', '.join(absent)}" if absent else "complete")

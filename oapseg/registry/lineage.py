@@ -4,24 +4,25 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from oapseg import storage
-from oapseg.shards.manifest import FILE_NAME, load_manifest
+from oapseg.shards.manifest import FILE_NAME, read_manifest
 
 UNKNOWN = "unknown"
 IMAGE_COMMIT, DIRTY = "OAPSEG_GIT_COMMIT", "-dirty"
-RUN, IMAGE = "OAPSEG_RUN", "OAPSEG_IMAGE"
+RUN, IMAGE, DATA_REV = "OAPSEG_RUN", "OAPSEG_IMAGE", "OAPSEG_DATA_REV"  # of the environment, as an engine says it
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """`data` maps the name of a set of shards to its version: `md5:` of DVC's lock, or `sha256:` of its shards.
+    """`data` maps the name of a set of shards to the hash of their content, the same whatever engine wrote them where.
 
-    The parent is the model that the training went on from. What does not apply is empty.
+    `dvc` has those that DVC tracks, by its hash of their folder. The parent is the model that the training went on
+    from. What does not apply is empty.
     """
 
     commit: str
@@ -31,7 +32,9 @@ class Lineage:
     weights_sha256: str = ""
     parent_sha256: str = ""  # of the parent's weights
     run: str = ""  # id of the pipeline run
-    image: str = ""  # with its digest, where it is named by it
+    image: str = ""  # that the version was registered in, with its digest where the engine names it by one
+    dvc: dict[str, str] = field(default_factory=dict)
+    data_rev: str = ""  # git revision of the data from outside the pipeline, as the run was told
 
     def tags(self) -> dict[str, str]:
         """The same as flat text, as a registry keeps it."""
@@ -40,12 +43,14 @@ class Lineage:
             "parent_weights_sha256": self.parent_sha256,
             "pipeline_run": self.run,
             "image": self.image,
+            "data_rev": self.data_rev,
         }
         return {
             "git_commit": self.commit,
             "git_dirty": str(self.dirty).lower(),
             "params_sha256": self.params_sha256,
             **{f"data.{name}": version for name, version in self.data.items()},
+            **{f"dvc.{name}": version for name, version in self.dvc.items()},
             **{key: value for key, value in known.items() if value},
         }
 
@@ -53,18 +58,22 @@ class Lineage:
 def trace(model: Path, shards: Iterable[str], parent: Path | None = None, lock: Path = Path("dvc.lock")) -> Lineage:
     """The lineage of a model's folder, run from the clone that made it; `parent` is the folder of what it began from.
 
-    The pipeline run and the image are what the environment says (`OAPSEG_RUN`, `OAPSEG_IMAGE`).
+    Pipeline run, image and revision of the data are what the environment says (`OAPSEG_RUN`, `OAPSEG_IMAGE`,
+    `OAPSEG_DATA_REV`).
     """
     commit, dirty = git_state()
+    versions = {set_name(folder): data_version(folder, lock) for folder in shards}
     return Lineage(
         commit=commit,
         dirty=dirty,
         params_sha256=storage.sha256(model / "params.yaml"),
-        data={set_name(folder): data_version(folder, lock) for folder in shards},
+        data={name: sha256 for name, (sha256, _) in versions.items()},
+        dvc={name: md5 for name, (_, md5) in versions.items() if md5},
         weights_sha256=storage.sha256(model / "model.safetensors"),
         parent_sha256="" if parent is None else storage.sha256(parent / "model.safetensors"),
         run=os.environ.get(RUN, ""),
         image=os.environ.get(IMAGE, ""),
+        data_rev=os.environ.get(DATA_REV, ""),
     )
 
 
@@ -84,17 +93,18 @@ def git_state() -> tuple[str, bool]:
     return commit, bool(changes)
 
 
-def data_version(shards: str, lock: Path) -> str:
-    """DVC's hash of a folder of shards, or of the nearest folder above that DVC tracks; else a hash of all shards'.
+def data_version(shards: str, lock: Path) -> tuple[str, str]:
+    """`sha256:` over the shards of a set, and `md5:` of DVC, empty where it does not track them.
 
-    The manifest's own would change with the place where the shards lie.
+    The first is the same wherever the shards lie, and whoever wrote them. DVC's is the folder's in its lock, or that of
+    the nearest folder above; or what a manifest says that `oapseg data resolve` or `pipelines submit` wrote.
     """
-    folder = shards.removesuffix(FILE_NAME)
+    folder = shards.removesuffix(FILE_NAME).rstrip("/") or "."
+    manifest, more = read_manifest(storage.join(folder, FILE_NAME))
     recorded = {} if storage.is_url(folder) else _dvc_hashes(lock)
-    for place in (Path(folder), *Path(folder).parents):
-        if str(place) in recorded:
-            return f"md5:{recorded[str(place)]}"
-    return f"sha256:{load_manifest(shards).sha256}"
+    places = (str(place) for place in (Path(folder), *Path(folder).parents))
+    md5 = next((recorded[place] for place in places if place in recorded), more.get("dvc", {}).get("md5", ""))
+    return f"sha256:{manifest.sha256}", md5 and f"md5:{md5}"
 
 
 def set_name(shards: str) -> str:

@@ -51,10 +51,15 @@ def sealed_files(client: "MlflowClient", version: Any) -> Files:
     """
     with server.artifacts(client, version, "model") as place:
         files = read_files(place)
-        sealed = hashlib.sha256(storage.read_bytes(storage.join(place, HASHES))).hexdigest()
-    if sealed != version.tags.get(SEAL_TAG, sealed):
-        raise ValueError(
-            f"model: models:/{version.name}/{version.version}: {HASHES} was changed (its sha256 is {sealed}, "
-            f"registered is {version.tags[SEAL_TAG]})"
-        )
+        check_seal(place, version.tags.get(SEAL_TAG), f"model: models:/{version.name}/{version.version}")
     return files
+
+
+def check_seal(folder: str | Path, registered: str | None, what: str) -> None:
+    """That a folder's hashes are those that were registered, where the registry says which.
+
+    Errors: `ValueError` where they are not.
+    """
+    found = hashlib.sha256(storage.read_bytes(storage.join(folder, HASHES))).hexdigest()
+    if registered not in (None, found):
+        raise ValueError(f"{what}: {HASHES} was changed (its sha256 is {found}, registered is {registered})")

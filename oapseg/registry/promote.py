@@ -108,7 +108,7 @@ class RollBack:
 def roll_back(place: Place, alias: str, *, to: int | None = None, reason: str = "", dry_run: bool = False) -> RollBack:
     """Give an alias back to the version that had it before, or to an earlier one. No gate is asked: it had passed.
 
-    Errors: `Lost`; `ValueError` where there is nothing to go back to, or that version is gone.
+    Errors: `Lost`; `ValueError` where there is nothing to go back to, or that version is gone or is another content.
     """
     journal = Journal(place.journal, place.name)
     entries = journal.entries()
@@ -121,6 +121,13 @@ def roll_back(place: Place, alias: str, *, to: int | None = None, reason: str = 
         raise ValueError(f"{place.name}@{alias}: version {target} did not have it before; these did: {known}")
     with registry(place.tracking_uri) as client:
         found = get_version(client, place.name, target)
+        content = found.tags.get(CONTENT_TAG, "")
+        had = next(each for each in reversed(entries) if (each.alias, each.version) == (alias, target))
+        if content != had.content_sha256:
+            raise ValueError(
+                f"{place.name} version {target}: its {CONTENT_TAG} is {content or 'not there'}, and was "
+                f"{had.content_sha256} when it became {alias} (entry {had.number})"
+            )
         if dry_run:
             return RollBack(target, held.version)
         entry = journal.append(
@@ -133,7 +140,7 @@ def roll_back(place: Place, alias: str, *, to: int | None = None, reason: str = 
             reason=reason,
             override="",
             verdicts=[],
-            content_sha256=found.tags.get(CONTENT_TAG, ""),
+            content_sha256=content,
             run=os.environ.get(RUN, ""),
         )
         follow(client, journal, alias)

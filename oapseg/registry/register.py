@@ -17,6 +17,7 @@ CONTENT_TAG = "content_sha256"
 PARAMS_A_CALL = 100  # MLflow's limit for one call
 PARAM_CHARACTERS = 6000  # MLflow's limit for one value
 DESCRIPTION_CHARACTERS = 5000  # the column of MLflow's database
+CUT = "\n\n_The whole card is `card.md` of the model._"
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,20 @@ def register(
         if version is None:
             run_id, source = _log_run(client, name, tracking_uri, artifacts, metrics, content)
             _ensure_model(client, name)
-            description = card[:DESCRIPTION_CHARACTERS]
             client.create_model_version(
-                name, source, run_id, tags={**tags, CONTENT_TAG: content}, description=description
+                name, source, run_id, tags={**tags, CONTENT_TAG: content}, description=description_of(card)
             )
             version = _version_of(client, name, content)
     if version is None:
         raise ValueError(f"register.tracking_uri: {tracking_uri} lost the version of {name} that was just made")
     return Version(name, version, f"models:/{name}/{version}", content, new)
+
+
+def description_of(card: str) -> str:
+    """The card, or as many of its lines as the registry takes and where the others are."""
+    if len(card) <= DESCRIPTION_CHARACTERS:
+        return card
+    return card[: DESCRIPTION_CHARACTERS - len(CUT)].rpartition("\n")[0] + CUT
 
 
 def flat_params(params: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -9,15 +9,13 @@ from itertools import takewhile
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from oapseg.masks import INSTANCE, best_of_each_kind, boxes_xyxy, mask_to_rle
 from oapseg.model.predicted import Predicted
-from oapseg.refine.levels import forest
+from oapseg.refine.levels import spans
 from oapseg.use.tasks import Layout, Segments, panoptic, rgb_of_ids, semantic
 
 Task = Literal["instance", "semantic", "panoptic"]
@@ -115,41 +113,20 @@ def panoptic_png(seen: Predicted, asked: Asked, named: Named, _: Abandoned = lam
 
 
 def chosen(seen: Predicted, asked: Asked) -> list[tuple[int, Span | None]]:
-    """Instance masks that are asked for, best first, each with the levels that it is at.
+    """Instance masks that are asked for, best first, each with the levels that it is at; None, in no hierarchy.
 
     The same as `Look(max_masks=..., level=...)` gives, without another look: granularity is chosen among the best
     masks, and what scores too low is left out afterwards.
     """
     best = best_of_each_kind(seen.scores, seen.kind, asked.max_masks or len(seen.scores))
     best = best[seen.kind[best] == INSTANCE]
-    spans = level_spans(seen.soft[best] > seen.threshold, seen.scores[best])
-    scores = seen.scores[best].tolist()
-    kept = []
-    for index, score, span in zip(best.tolist(), scores, spans, strict=True):
-        here = asked.level is None or (span is not None and span[0] <= asked.level < span[1])
-        if here and score >= asked.min_score:
-            kept.append((index, span))
-    return kept
-
-
-def level_spans(masks: Bool[Tensor, "S h w"], scores: Float[Tensor, " S"]) -> list[Span | None]:
-    """The levels from which (with it) to which (without it) each mask is shown; None of one that is in no hierarchy.
-
-    What `refine.levels.at_level` chooses at a level is what has that level in its span; a root's has no end.
-    """
-    kept, parent = (each.tolist() for each in forest(masks, scores))
-    height, depth = [0] * len(kept), [0] * len(kept)
-    for index in range(len(kept)):
-        ancestor = parent[index]
-        while ancestor >= 0:
-            depth[index] += 1
-            height[ancestor] = max(height[ancestor], depth[index])
-            ancestor = parent[ancestor]
-    place = [up / max(up + down, 1) for up, down in zip(height, depth, strict=True)]
-    spans: list[Span | None] = [None] * len(masks)
-    for index, mask in enumerate(kept):
-        spans[mask] = (place[index], place[parent[index]] if parent[index] >= 0 else math.inf)
-    return spans
+    found = spans(seen.soft[best] > seen.threshold, torch.zeros_like(best), seen.kind[best], seen.scores[best])
+    here = seen.scores[best] >= asked.min_score
+    if asked.level is not None:
+        here &= found.at(asked.level)
+    levels = zip(found.begin.tolist(), found.end.tolist(), strict=True)
+    each = zip(best.tolist(), levels, found.generation.tolist(), here.tolist(), strict=True)
+    return [(index, span if generation else None) for index, span, generation, shown in each if shown]
 
 
 def _instances(seen: Predicted, asked: Asked, named: Named) -> Iterator[dict[str, Any]]:

@@ -3,14 +3,18 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
+from oapseg.monitor.serving import OUTCOME, SERVING
 from oapseg.serve.masks import Named
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 PHOTOS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256)
 PHASES = ("upload", "wait_and_model", "model", "answer")
+SAID = {metric.name: metric for metric in SERVING}
+Kind = TypeVar("Kind", Counter, Histogram, Gauge)
 
 
 class Metrics:
@@ -20,38 +24,25 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self.requests = Counter(
-            "oapseg_serve_requests", "Requests for masks by how they ended", ["outcome"], registry=registry
-        )
-        self.rejected = Counter(
-            "oapseg_serve_rejected", "Requests that got no masks, by reason", ["reason"], registry=registry
-        )
-        self.seconds = Histogram(
-            "oapseg_serve_request_seconds", "From the first byte to the answer", buckets=SECONDS, registry=registry
-        )
-        self.phases = Histogram(
-            "oapseg_serve_phase_seconds", "Of each phase of a request", ["phase"], buckets=SECONDS, registry=registry
-        )
-        self.batch = Histogram(
-            "oapseg_serve_batch_photos", "Photos that the model saw at a time", buckets=PHOTOS, registry=registry
-        )
-        self.queue = Gauge("oapseg_serve_queue_depth", "Photos that wait for the model", registry=registry)
-        self.wait = Gauge(
-            "oapseg_serve_expected_wait_seconds",
-            "Wait of a photo that comes now, by the pace so far",
-            registry=registry,
-        )
-        self.places = Gauge("oapseg_serve_requests_in_progress", "Photos on their way", registry=registry)
-        self.bytes = Gauge("oapseg_serve_upload_bytes", "Uploads in memory", registry=registry)
-        self.ready = Gauge("oapseg_serve_ready", "1 where requests are welcome", registry=registry)
-        self.model = Gauge(
-            "oapseg_serve_model_info", "The model that is served", ["name", "version", "sha256"], registry=registry
-        )
-        self.swaps = Counter("oapseg_serve_model_swaps", "Times that the model was changed", registry=registry)
-        self.follow_errors = Counter(
-            "oapseg_serve_follow_errors", "Times that the place of the model could not be read", registry=registry
-        )
-        for outcome in ("ok", "refused", "failed", "gone"):
+
+        def of(kind: type[Kind], name: str, **more: Any) -> Kind:
+            said = SAID[f"oapseg_serve_{name}"]
+            return kind(said.name, said.meaning, list(said.labels), registry=registry, **more)
+
+        self.requests = of(Counter, "requests_total")
+        self.rejected = of(Counter, "rejected_total")
+        self.seconds = of(Histogram, "request_seconds", buckets=SECONDS)
+        self.phases = of(Histogram, "phase_seconds", buckets=SECONDS)
+        self.batch = of(Histogram, "batch_photos", buckets=PHOTOS)
+        self.queue = of(Gauge, "queue_depth")
+        self.wait = of(Gauge, "expected_wait_seconds")
+        self.places = of(Gauge, "requests_in_progress")
+        self.bytes = of(Gauge, "upload_bytes")
+        self.ready = of(Gauge, "ready")
+        self.model = of(Gauge, "model_info")
+        self.swaps = of(Counter, "model_swaps_total")
+        self.follow_errors = of(Counter, "follow_errors_total")
+        for outcome in OUTCOME.split("|"):
             self.requests.labels(outcome)
         for reason in reasons:
             self.rejected.labels(reason)

@@ -72,8 +72,7 @@ def export(
     sides = sides_of(model)
     graphs = {}
     for side in sides:
-        others = [_name(out, "fp32", each, sides).rpartition("/")[2] for each in sides[1:]] if side == sides[0] else []
-        notes = {"model": resolved.location, "sha256": resolved.sha256, "others": others}
+        notes = {"model": resolved.location, "sha256": resolved.sha256, "others": _others(out, "fp32", side, sides)}
         graphs[side] = export_graph(model, side, chosen.sampling, notes)
     report: dict[str, Any] = {
         "model": resolved.as_json(),
@@ -160,6 +159,11 @@ def _name(out: str, precision: str, side: int, sides: list[int]) -> str:
     return beside(out, "".join([*parts, SUFFIX]))
 
 
+def _others(out: str, precision: str, side: int, sides: list[int]) -> list[str]:
+    """Names of the graphs of further sides, which that of the first side leads to."""
+    return [_name(out, precision, each, sides).rpartition("/")[2] for each in sides[1:] if side == sides[0]]
+
+
 def _renamed(graph: bytes, out: str, precision: str, side: int, sides: list[int]) -> bytes:
     """The graph with the names of its own precision's others in it."""
     if precision == "fp32" or side != sides[0]:
@@ -168,8 +172,8 @@ def _renamed(graph: bytes, out: str, precision: str, side: int, sides: list[int]
 
     read = onnx.load_from_string(graph)
     (said,) = (each for each in read.metadata_props if each.key == META)
-    others = [_name(out, precision, each, sides).rpartition("/")[2] for each in sides[1:]]
-    said.value = json.dumps(json.loads(said.value) | {"others": others}, sort_keys=True)
+    others = {"others": _others(out, precision, side, sides)}
+    said.value = json.dumps(json.loads(said.value) | others, sort_keys=True)
     content: bytes = read.SerializeToString(deterministic=True)
     return content
 

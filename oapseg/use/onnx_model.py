@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oapseg import storage
-from oapseg.checkpoint.model import Photo, in_batches, masks_of
+from oapseg.checkpoint.model import Chosen, Photo, in_batches
 from oapseg.masks import Masks
 from oapseg.model.predicted import Predicted
 from oapseg.model.seen import Seen
@@ -39,14 +39,20 @@ class OnnxModel:
         for name in said["others"]:
             self._open(storage.join(str(path).rpartition("/")[0] or ".", name), providers, threads)
 
-    def __call__(self, images: Sequence[Photo], *, min_score: float = 0.0, batch: int = 8) -> list[Masks]:
-        """Masks of each photo at its own size, best first, for scores of `min_score` and more."""
-        return [masks_of(each, min_score, len(self.names)) for each in self.predict(images, batch=batch)]
+    def __call__(
+        self, images: Sequence[Photo], *, level: float | None = None, min_score: float = 0.0, batch: int = 8
+    ) -> list[Masks]:
+        """Masks of each photo at its own size, best first, as `Model` has them of a level and of scores."""
+        chosen = Chosen.of(self.look, level, min_score, len(self.names))
+        return [chosen.masks(each) for each in self._seen(images, chosen.look, batch)]
 
     def predict(self, images: Sequence[Photo], *, batch: int = 8) -> Iterator[Predicted]:
         """What is seen in each photo, on a grid; `batch` photos at a time."""
+        return self._seen(images, self.look, batch)
+
+    def _seen(self, images: Sequence[Photo], look: Look, batch: int) -> Iterator[Predicted]:
         for photos in in_batches(images, batch):
-            yield from look_at(photos, self.look, self.see)
+            yield from look_at(photos, look, self.see)
 
     def see(self, views: Float[Tensor, "B 3 H W"]) -> list[Seen]:
         """All queries of views of one side."""

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
@@ -16,7 +15,7 @@ from oapseg.evaluate.counts import VOID
 from oapseg.masks import INSTANCE, iou
 from oapseg.model.predicted import Predicted
 from oapseg.report.gallery import Entry, thumbnail
-from oapseg.report.masks_command import JPEG_QUALITY, PICTURE_PX
+from oapseg.report.masks_command import JPEG_QUALITY
 from oapseg.report.overlay import CONTOUR, FILL, captioned, colours, inner_edge
 from oapseg.report.photos import RANKED_SHOWN
 from oapseg.use.tasks import Names, Segments
@@ -35,16 +34,6 @@ class Drawn(NamedTuple):
     segments: Int[np.ndarray, "h w"]
     tones: Int[Tensor, "S 3"]
     labels: Sequence[str]
-
-
-def shrunk(image: UInt8[Tensor, "H W 3"]) -> UInt8[Tensor, "h w 3"]:
-    """The photo as it stands in a picture."""
-    height, width = image.shape[:2]
-    scale = min(1.0, PICTURE_PX / max(height, width))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    pixels = image.permute(2, 0, 1)[None].float()
-    small = F.interpolate(pixels, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
-    return small.round().clamp(0, 255).to(torch.uint8)
 
 
 def drawn_instances(predicted: Predicted, names: Names, min_score: float, size: tuple[int, int]) -> Drawn:

@@ -2,9 +2,7 @@
 
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
@@ -16,9 +14,10 @@ from oapseg.checkpoint.model import Model
 from oapseg.model.predicted import Predicted
 from oapseg.params import Precision
 from oapseg.report.gallery import Entry, render_gallery
-from oapseg.report.masks_command import GALLERY_BYTES, GALLERY_PHOTOS, NAMED_BROKEN
+from oapseg.report.masks_command import GALLERY_BYTES, GALLERY_PHOTOS, broken_names, shrunk
 from oapseg.report.photos import spread
 from oapseg.shards.upright import BrokenPhoto
+from oapseg.storage import s3
 from oapseg.use import pictures, tasks
 from oapseg.use.folder import OutFolder, listed, write_texts
 from oapseg.use.photos import Shot, Source
@@ -106,7 +105,7 @@ def described(
     shot, predicted = seen.shot, seen.predicted
     height, width = shot.image.shape[:2]
     image = {"id": shot.image_id, "file_name": shot.name, "width": width, "height": height}
-    photo = pictures.shrunk(shot.image)
+    photo = shrunk(shot.image)
     size = (photo.shape[0], photo.shape[1])
     if how.task == "instance":
         results = tasks.instances(shot.image_id, predicted, names, how.layout.min_score)
@@ -141,7 +140,7 @@ def finish(folder: OutFolder, source: Source, names: tasks.Names, how: How, titl
         failed = {name: why for record in folder.records(count) for name, why in record["failed"].items()}
         if len(failed) == len(source):
             folder.remove()
-            raise ValueError(f"none of {len(source)} photos can be read: {_named(failed)}")
+            raise ValueError(f"none of {len(source)} photos can be read: {broken_names(failed)}")
         _write_results(folder, count, names, how)
         storage.write_json(folder.path("failed.json"), failed)
         entries = [pictures.from_json(each) for record in folder.records(count) for each in record["entries"]]
@@ -160,7 +159,7 @@ def summary(found: dict[str, int], failed: dict[str, str], in_gallery: int, how:
     photos = found["photos"]
     lines = [f"{photos:,} photo{'s' * (photos != 1)} with {found['results']:,} {what}."]
     if failed:
-        lines.append(f"{len(failed):,} broken and skipped: {_named(failed)}.")
+        lines.append(f"{len(failed):,} broken and skipped: {broken_names(failed)}.")
     if in_gallery < photos:
         lines.append(f"The gallery shows {in_gallery:,} photos, spread evenly; overlays/ holds all.")
     return lines
@@ -168,17 +167,7 @@ def summary(found: dict[str, int], failed: dict[str, str], in_gallery: int, how:
 
 def ahead(function: Callable[[A], B], items: Iterable[A], waiting: int) -> Iterator[B]:
     """`function` of each item, in order, by threads that are up to `waiting` items ahead of who takes them."""
-    with ThreadPoolExecutor(WORKERS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        flying: deque[Future[B]] = deque()
-        try:
-            for item in items:
-                flying.append(pool.submit(function, item))
-                if len(flying) >= waiting:
-                    yield flying.popleft().result()
-            while flying:
-                yield flying.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    return s3.in_parallel(function, items, WORKERS, waiting=waiting, begin=lambda: torch.set_num_threads(1))
 
 
 def _seen(photos: Iterator[Seen], model: Model, how: How) -> Iterator[Seen]:
@@ -220,9 +209,3 @@ def _count(folder: OutFolder, count: int, how: How) -> int:
     """Masks, or segments of all photos."""
     results = (each for record in folder.records(count) for each in record["results"])
     return sum(1 if how.task == "instance" else len(each["segments_info"]) for each in results)
-
-
-def _named(failed: dict[str, str]) -> str:
-    named = [f"{name} ({why})" for name, why in list(failed.items())[:NAMED_BROKEN]]
-    more = len(failed) - len(named)
-    return ", ".join(named) + (f" and {more:,} more" if more else "")

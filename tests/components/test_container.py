@@ -13,9 +13,11 @@ import pytest
 import yaml
 from train.tiny import tiny_encoder, tiny_params, tiny_shards, write_params
 
+from components import container
 from components.__main__ import main
 from components.artifact import lay, publish
 from components.container import lay_external, params_text
+from oapseg.shards.manifest import manifest_text, read_manifest
 
 ENCODER = "encoder --shards work/shards --out work/encoder"
 STEPS = 30  # of a training that is stopped twice on the way
@@ -195,6 +197,30 @@ def test_shards_from_outside_are_read_at_the_url_of_their_manifest(tmp_path):
     assert [shard["url"] for shard in laid["shards"]] == [
         manifest.url(number) for number in range(len(manifest.shards))
     ]
+
+
+def test_shards_that_dvc_tracks_keep_their_version(tmp_path):
+    manifest = tiny_shards(tmp_path / "shards", 2)
+    version = {"rev": "v3", "path": "data/shards", "md5": "12.dir"}
+    (tmp_path / "shards/manifest.json").write_text(manifest_text(manifest, dvc=version))
+    lay_external(f"{tmp_path}/shards/manifest.json", tmp_path / "nothing", tmp_path / "laid")
+    assert read_manifest(f"{tmp_path}/laid/manifest.json")[1]["dvc"] == version
+
+
+def test_a_step_finds_run_image_and_revision_of_the_data_in_its_environment(sample, monkeypatch):
+    seen = {}
+
+    def step(_words: list[str]) -> int:
+        seen.update({name: os.environ.get(name) for name in ("OAPSEG_RUN", "OAPSEG_IMAGE", "OAPSEG_DATA_REV")})
+        (Path("data/sample")).mkdir(parents=True)
+        return 0
+
+    monkeypatch.delenv("OAPSEG_IMAGE", raising=False)
+    words = replaced(sample, data_rev="v3")
+    assert container.run([*words[:-2], "--run", "run-2", "--image", "oapseg@sha256:12", *words[-2:]], step) == 0
+    assert list(seen.values()) == ["run-2", "oapseg@sha256:12", "v3"]
+    assert os.environ["OAPSEG_RUN"] == "run-1"
+    assert not {"OAPSEG_IMAGE", "OAPSEG_DATA_REV"} & os.environ.keys()
 
 
 def test_a_folder_of_an_earlier_run_is_copied_from_its_url(tmp_path):

@@ -5,7 +5,8 @@
 Starts Ceph's gateway, an MLflow server with its artifacts there, and podman's socket; builds the image; runs the
 package through `kfp.local.DockerRunner`, as no root, on a read-only root, without capabilities; runs `dvc repro` on the
 same parameters in a copy of this clone. Exits 1 unless metrics are equal to the last digit and the trained model to the
-last bit, and no log holds the secret key. `--full` takes the parameters as they are; without it they suit minutes.
+last bit, both registered versions name the same content and data, that of the containers names their image, and no log
+holds the secret key. `--full` takes the parameters as they are; without it they suit minutes.
 """
 
 import argparse
@@ -84,7 +85,7 @@ def run(folder: Path, image: str, overrides: tuple[str, ...]) -> int:
         ours = {path: storage.read_bytes(f"{place}/{path}") for path in COMPARED}
         for path, content in ours.items():  # beside what the clone makes, for those who ask where they differ
             storage.write_bytes(folder / "containers" / path, content)
-        ours["content"] = registered(registry, storage.read_json(f"{place}/work/register/version.json"))
+        tags = registered(registry, storage.read_json(f"{place}/work/register/version.json"))
     with measured("dvc repro"):
         command = [sys.executable, "-m", "dvc", "repro", "--quiet"]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -92,7 +93,9 @@ def run(folder: Path, image: str, overrides: tuple[str, ...]) -> int:
             command, cwd=copy, check=True, env=os.environ | THREADS | {"PYTHONPATH": str(copy), "PATH": path}
         )
     theirs = {path: (copy / path).read_bytes() for path in COMPARED}
-    theirs["content"] = storage.read_json(copy / "work/register/version.json")["content_sha256"].encode()
+    version = storage.read_json(copy / "work/register/version.json")
+    ours |= versions(tags)
+    theirs |= versions(registered(f"sqlite:///{copy}/mlflow.db", version))
     for name, value in json.loads(ours[COMPARED[0]]).items():
         print(f"  {name} {value}")
     for path in ours:
@@ -100,9 +103,10 @@ def run(folder: Path, image: str, overrides: tuple[str, ...]) -> int:
         print(f"{path}: {same} (sha256 {hashlib.sha256(ours[path]).hexdigest()[:16]})")
         if same != "equal" and Path(path).suffix not in BINARY:
             print("".join(differing(ours[path].decode(), theirs[path].decode())))
+    print(f"image: {tags.get('image')}, of {image}")
     leaks = [path.name for path in folder.glob("*.log") if ceph.SECRET_KEY in path.read_text()]
     print(f"secret key in a log: {', '.join(leaks) or 'no'}")
-    return int(bool(leaks) or ours != theirs)
+    return int(bool(leaks) or ours != theirs or tags.get("image") != image)
 
 
 def differing(ours: str, theirs: str) -> list[str]:
@@ -160,15 +164,22 @@ def in_containers(folder: Path, copy: Path, image: str, environment: dict[str, s
         sys.exit(f"e2e: the package failed\n{log.read_text()[-4000:]}")
 
 
-def registered(registry: str, version: dict[str, Any]) -> bytes:
-    """The registry's server has the version, and its model comes back through it; the hash of its content."""
+def versions(tags: dict[str, str]) -> dict[str, bytes]:
+    """Of what was registered and of each set of shards behind it."""
+    said = {"content": tags["content_sha256"]}
+    said |= {name: version for name, version in sorted(tags.items()) if name.startswith("data.")}
+    return {name: version.encode() for name, version in said.items()}
+
+
+def registered(registry: str, version: dict[str, Any]) -> dict[str, str]:
+    """The registry has the version, and its model comes back out of it; the version's tags."""
     from mlflow import MlflowClient
     from mlflow.artifacts import download_artifacts
 
     found = MlflowClient(registry, registry).get_model_version(version["name"], str(version["version"]))
     (model,) = Path(download_artifacts(artifact_uri=found.source, tracking_uri=registry)).rglob("model.safetensors")
     print(f"registry: {found.name} version {found.version}, its model of {model.stat().st_size:,} bytes came back")
-    return str(found.tags["content_sha256"]).encode()
+    return dict(found.tags)
 
 
 @contextmanager

@@ -123,9 +123,11 @@ def test_the_form_has_each_section_once_with_its_values_and_comments(
 
 
 def test_a_stage_sees_its_sections_and_no_other(package: dict[str, Any]) -> None:
-    assert package["components"]["comp-report"]["inputDefinitions"]["parameters"].keys() == {"report", "s3_prefix"}
+    assert package["components"]["comp-report"]["inputDefinitions"]["parameters"].keys() == {
+        *("report", "s3_prefix", "image")
+    }
     seen = package["components"]["comp-evaluate"]["inputDefinitions"]["parameters"].keys()
-    assert seen == {"seed", "evaluate", "s3_prefix"}
+    assert seen == {"seed", "evaluate", "s3_prefix", "image"}
 
 
 def test_artifacts_are_typed(package: dict[str, Any]) -> None:
@@ -147,6 +149,27 @@ def test_images_are_parameters_of_the_run_or_compiled_in(package: dict[str, Any]
     static = read(compile_package(pipeline, image="localhost/oapseg:{target}"))
     assert container(static, "pretrain")["image"] == "localhost/oapseg:gpu"
     assert not {"image_cpu", "image_gpu"} & static["root"]["inputDefinitions"]["parameters"].keys()
+
+
+@pytest.mark.parametrize("name", pipeline_files())
+def test_every_step_is_told_the_image_that_its_container_runs(name: str) -> None:
+    """By the same parameter of the run, with its digest where that has one; a container cannot look it up."""
+    package = read(package_path(name).read_text())
+    for task in package["deploymentSpec"]["executors"].keys() - {"exec-notify"}:
+        found = container(package, task.removeprefix("exec-"))
+        words = found["args"]
+        assert words[words.index("--image") + 1] == "{{$.inputs.parameters['image']}}"
+        given = tasks(package)[task.removeprefix("exec-")]["inputs"]["parameters"]
+        assert given["image"] == given[found["image"].split("'")[1]]
+    pinned = "registry/oapseg@sha256:12"
+    package = read(compile_package(read_pipeline(name=name), image=pinned))
+    for task in tasks(package).values():
+        assert task["inputs"]["parameters"]["image"] == {"runtimeValue": {"constant": pinned}}
+
+
+def test_the_revision_of_the_data_is_told_to_who_registers(package: dict[str, Any]) -> None:
+    told = {name for name, task in tasks(package).items() if "data_rev" in task["inputs"]["parameters"]}
+    assert told == {"register"}
 
 
 def test_a_training_gets_what_its_meta_asks_for(package: dict[str, Any], pipeline: Pipeline) -> None:

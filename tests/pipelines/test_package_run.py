@@ -15,6 +15,7 @@ from pipelines.compiler import compile_package
 from pipelines.stages import ROOT, Pipeline, read_pipeline
 
 pytestmark = pytest.mark.slow
+IMAGE = "registry/oapseg@sha256:12"  # of every step
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +56,23 @@ def plain(clone: Path, pipeline: Pipeline, patch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def kubeflow(clone: Path, pipeline: Pipeline, patch: pytest.MonkeyPatch) -> Path:
-    """What the package writes below `s3_prefix/RUN`, and its artifacts beside it."""
+    """What the package writes below `s3_prefix/RUN`, its artifacts beside it, its version in a registry of its own."""
     patch.chdir(clone)
-    package = next(yaml.safe_load_all(compile_package(pipeline, image="oapseg:{target}", local=True)))
-    run_package(package, {"s3_prefix": str(clone / "s3")}, clone / "artifacts", "run-1", patch)
+    package = next(yaml.safe_load_all(compile_package(pipeline, image=IMAGE, local=True)))
+    given = {"s3_prefix": str(clone / "s3"), "data_rev": "v3"}
+    with pytest.MonkeyPatch.context() as registry:
+        registry.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{clone}/cluster.db")
+        run_package(package, given, clone / "artifacts", "run-1", patch)
     return clone / "s3" / "run-1"
+
+
+def tags(database: Path) -> dict[str, str]:
+    """Of the one version of a registry."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{database}"
+    (version,) = MlflowClient(tracking_uri=uri, registry_uri=uri).search_model_versions("")
+    return dict(version.tags)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -85,6 +98,20 @@ def test_it_reports_the_same_page(plain: Path, kubeflow: Path) -> None:
 
 def test_it_registers_the_same_version(plain: Path, kubeflow: Path) -> None:
     assert (kubeflow / "work/register/version.json").read_bytes() == (plain / "work/register/version.json").read_bytes()
+
+
+def test_the_version_says_run_image_and_revision_of_the_data_and_the_data_are_those_of_the_plain_run(
+    plain: Path, kubeflow: Path
+) -> None:
+    ours, theirs = tags(kubeflow.parents[1] / "cluster.db"), tags(plain / "mlflow.db")
+    assert (ours["pipeline_run"], ours["image"], ours["data_rev"]) == ("run-1", "registry/oapseg@sha256:12", "v3")
+    assert not {"image", "data_rev"} & theirs.keys()
+    data = {name: version for name, version in ours.items() if name.startswith("data.")}
+    assert data.keys() == {"data.pretrain", "data.finetune", "data.val"}
+    assert data == {name: version for name, version in theirs.items() if name.startswith("data.")}
+    card = (kubeflow / "work/register/card.md").read_text()
+    assert f"`{data['data.val'][:19]}`" in card
+    assert "Image `registry/oapseg@sha256:12`." in card
 
 
 def artifact(clone: Path, task: str, name: str) -> Path:

@@ -128,6 +128,7 @@ def test_a_training_on_nodes_is_a_launcher_that_asks_for_no_gpu(tmp_path) -> Non
     behind = words[words.index("--") + 1 :]
     assert behind[:3] == ["pretrain", "--shards", "work/shards/pretrain"]
     assert behind[-2:] == ["--executor-input", "{{$}}"]
+    assert behind[-4:-2] == ["--image", "{{$.inputs.parameters['image']}}"]  # so each of its pods says what it runs
     assert "accelerator" not in container["resources"]
     task = package["components"]["comp-exit-handler-1"]["dag"]["tasks"]["pretrain"]
     image = {"componentInputParameter": "pipelinechannel--image_gpu"}
@@ -143,7 +144,7 @@ def test_its_job_has_the_machines_and_what_each_asks_for(job: dict[str, Any]) ->
     (patch,) = spec["runtimePatches"]
     (replicated,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     template = replicated["template"]["spec"]["template"]
-    assert template["metadata"]["labels"] == {"sidecar.istio.io/inject": "false"}
+    assert template["metadata"]["labels"] == {"sidecar.istio.io/inject": "false", "oapseg.io/ranks": "1"}
     assert template["spec"]["nodeSelector"] == {cluster.POOL_LABEL: "gpu"}
     assert template["spec"]["serviceAccountName"] == cluster.TRAINER_ACCOUNT
     assert template["spec"]["securityContext"]["runAsUser"] == cluster.USER

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from oapseg.refine.levels import at_level, forest
+from oapseg.refine.levels import at_level, forest, spans
 
 LEVELS = [0.0, 0.2, 0.4, 0.5, 0.7, 1.0]
 
@@ -81,6 +81,18 @@ def test_without_layers_a_mask_lives_by_its_place_between_leaf_and_root() -> Non
     rows = torch.tensor([[1, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 0]]).bool()
     expected = {0.0: [0, 3], 0.49: [0, 3], 0.5: [1, 3], 1.0: [2]}
     assert {level: cut(rows[:, None], torch.zeros(4).long(), level) for level in expected} == expected
+
+
+def test_a_generation_is_one_more_than_that_of_the_highest_part_and_0_outside_of_the_hierarchy() -> None:
+    rows = torch.tensor(
+        [[1, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 0]]
+    )
+    scores = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.8])
+    none = torch.zeros(5).long()
+    found = spans(rows.bool()[:, None], none, none, scores)
+    assert found.generation.tolist() == [1, 2, 3, 1, 0]
+    assert found.begin.tolist() == [0, 0.5, 1, 0, torch.inf]
+    assert found.end.tolist() == [0.5, 1, torch.inf, 1, torch.inf]
 
 
 def test_of_masks_that_cross_the_better_one_stays_and_of_copies_too() -> None:

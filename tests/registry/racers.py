@@ -59,7 +59,7 @@ def versions(folder: Path, count: int, journal: str | None = None) -> Place:
     with registry(place.tracking_uri) as client:
         first = client.get_model_version(NAME, "1")
         for _ in range(count - 1):
-            client.create_model_version(NAME, first.source, first.run_id)
+            client.create_model_version(NAME, first.source, first.run_id, tags=dict(first.tags))
     return place
 
 

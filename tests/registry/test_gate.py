@@ -144,7 +144,7 @@ def test_an_incomplete_card_is_refused_with_what_it_lacks(card: str, lacks: str)
 
 
 def test_a_changed_file_is_refused() -> None:
-    broken = evidence("v", 1, problem="model.safetensors was changed")
+    broken = evidence("v", 1, problem="model.safetensors was changed", card="")
     assert refusal(judge(broken, None, gate({}))) == "files: model.safetensors was changed; card: not read"
 
 

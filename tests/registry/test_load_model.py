@@ -1,6 +1,7 @@
 """`oapseg.load`: a model from a folder or a registry, its files checked, and photos of any kind to masks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from oapseg.checkpoint.model import Model, clusters, look_of
 from oapseg.encode.encoder import own_encoder
 from oapseg.model.segmenter import Segmenter
 from oapseg.params import load_params
+from oapseg.refine.levels import spans
 from oapseg.registry.load import SEAL_TAG
 from oapseg.registry.register import register
 from oapseg.registry.server import DEPRECATED_IN_MLFLOW, registry
@@ -80,8 +82,39 @@ def test_scores_below_the_least_are_left_out(model: Model, photo: np.ndarray) ->
     middle = float(every.scores[len(every) // 2])
     (some,) = model([photo], min_score=middle)
     assert len(some) == int((every.scores >= middle).sum())
-    (none,) = model([photo], min_score=2.0)
+    (none,) = model([photo], min_score=1.0)
     assert none.masks.shape == (0, *SIZE)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_a_level_gives_the_masks_of_a_look_at_that_level(level: float, model: Model, photo: np.ndarray) -> None:
+    (every,), (some,) = model([photo]), model([photo], level=level)
+    (seen,) = replace(model, look=replace(model.look, level=level)).predict([photo])
+    assert 0 < len(some) < len(every)
+    assert torch.equal(some.masks, torch.stack([seen.mask(index) for index in range(len(seen.scores))]))
+    assert torch.equal(some.scores, seen.scores)
+    measured_there = replace(model, look=replace(model.look, level=level))
+    (again,), (other,) = measured_there([photo]), measured_there([photo], level=1.0 - level)
+    assert torch.equal(again.masks, some.masks)
+    assert torch.equal(other.masks, model([photo], level=1.0 - level)[0].masks)
+
+
+def test_the_level_of_a_mask_is_its_generation_whatever_is_asked_for(model: Model, photo: np.ndarray) -> None:
+    (every,), (seen,) = model([photo]), model.predict([photo])
+    found = spans(seen.soft > seen.threshold, torch.zeros_like(seen.kind), seen.kind, seen.scores)
+    assert torch.equal(every.level, found.generation)
+    assert every.level.unique().tolist() == list(range(int(every.level.max()) + 1))
+    assert every.level.max() > 1
+    (wholes,) = model([photo], level=1.0)
+    assert torch.equal(wholes.level, every.level[found.at(1.0)])
+    assert wholes.level.max() > 1
+
+
+@pytest.mark.parametrize("name", ["level", "min_score"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_what_is_out_of_range_is_named(name: str, value: float, model: Model, photo: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}: must be from 0 to 1, is {value:g}$"):
+        model([photo], **{name: value})
 
 
 @pytest.mark.parametrize(

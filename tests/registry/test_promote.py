@@ -1,6 +1,7 @@
 """Promotion, roll-back and the alias that follows the journal, in a registry of MLflow's."""
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -12,13 +13,15 @@ from registry.versions import ALIAS, GATE, NAME, OPEN, place_in, registered
 
 import oapseg.cli
 from oapseg.checkpoint.export import HASHES, write_files
+from oapseg.evaluate.resamples import RESAMPLES
 from oapseg.params import load_params
 from oapseg.registry import promote as promotion
+from oapseg.registry.evidence import METRICS, SCORES, score_files
 from oapseg.registry.gate import Verdict, refusal
 from oapseg.registry.journal import Journal, Lost
 from oapseg.registry.promote import has, judge_registered, promote, reconcile, roll_back
-from oapseg.registry.register import Version
-from oapseg.registry.server import DEPRECATED_IN_MLFLOW, Place, place_of, registry
+from oapseg.registry.register import CONTENT_TAG, Version
+from oapseg.registry.server import DEPRECATED_IN_MLFLOW, Place, artifacts, place_of, registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(f"ignore:{DEPRECATED_IN_MLFLOW}")]
 
@@ -85,6 +88,55 @@ def test_files_that_were_changed_with_their_hashes_are_refused_by_what_was_regis
     decision = promote(place, 1, ALIAS, GATE)
     assert not decision.passed
     assert refusal(decision.verdicts).startswith("files: model: models:/shapes/1: sha256.json was changed")
+
+
+@pytest.mark.parametrize("name", [METRICS, RESAMPLES, HASHES])
+def test_scores_that_were_changed_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    """A bare number that was raised, and one whose hash was written anew with it."""
+    place = place_in(tmp_path)
+    registered(place, tmp_path / "made", 20.0)
+    assert promote(place, 1, ALIAS, GATE, dry_run=True).passed
+    (kept,) = (tmp_path / "mlartifacts").rglob(f"evaluate/val/{name}")
+    if name == HASHES:
+        better = (kept.parent / METRICS).read_text().replace('"value": 2', '"value": 9')
+        assert better != (kept.parent / METRICS).read_text()
+        write_files(kept.parent, score_files(kept.parent) | {METRICS: better.encode()})
+    else:
+        kept.write_bytes(kept.read_bytes().replace(b"2", b"9"))
+    decision = promote(place, 1, ALIAS, GATE)
+    assert not decision.passed
+    assert re.match(rf"files: .*val.*: {re.escape(name)} was changed \(its sha256 is ", refusal(decision.verdicts))
+    assert alias(place) is None
+
+
+def test_scores_of_the_holder_that_were_changed_are_compared_with_nobodys(tmp_path: Path) -> None:
+    place = place_in(tmp_path)
+    for percent in (20.0, 30.0):
+        registered(place, tmp_path / str(percent), percent)
+    promote(place, 1, ALIAS, GATE)
+    with registry(place.tracking_uri) as client, artifacts(client, client.get_model_version(NAME, "1"), "") as folder:
+        kept = Path(folder, "evaluate", "val", METRICS)
+    kept.write_text(kept.read_text().replace('"value": 2', '"value": 1'))
+    decision = promote(place, 2, ALIAS, GATE)
+    assert "version 1 was not measured (" in refusal(decision.verdicts)
+    assert "metrics.json was changed" in refusal(decision.verdicts)
+
+
+def test_scores_that_were_registered_without_a_hash_are_no_evidence(place: Place) -> None:
+    with registry(place.tracking_uri) as client:
+        client.delete_model_version_tag(NAME, "1", f"{SCORES}val")
+    decision = promote(place, 1, ALIAS, GATE)
+    assert "files: its scores were registered without a hash" in refusal(decision.verdicts)
+
+
+def test_a_version_that_is_not_what_it_was_is_not_rolled_back_to(place: Place) -> None:
+    for number in (1, 2):
+        promote(place, number, ALIAS, GATE)
+    with registry(place.tracking_uri) as client:
+        client.set_model_version_tag(NAME, "1", CONTENT_TAG, "another")
+    with pytest.raises(ValueError, match=r"^shapes version 1: its content_sha256 is another, and was .* \(entry 1\)$"):
+        roll_back(place, ALIAS)
+    assert alias(place) == 2
 
 
 def test_a_version_that_was_registered_before_is_judged_by_what_it_was_registered_with(place: Place) -> None:

@@ -16,7 +16,15 @@ from registry.born import context
 from oapseg.evaluate.scores import Score
 from oapseg.registry.card import lacking, model_card
 from oapseg.registry.lineage import Lineage, content_sha256, data_version, git_state, trace
-from oapseg.registry.register import CONTENT_TAG, DESCRIPTION_CHARACTERS, Version, _run, flat_params, register
+from oapseg.registry.register import (
+    CONTENT_TAG,
+    DESCRIPTION_CHARACTERS,
+    Version,
+    _run,
+    description_of,
+    flat_params,
+    register,
+)
 from oapseg.registry.server import DEPRECATED_IN_MLFLOW
 from oapseg.shards.manifest import Manifest, Shard, manifest_text
 from oapseg.shards.offsets import Offsets
@@ -28,7 +36,7 @@ SCORES = {
     for group, value in (("generator", 10.0), ("model", 15.0), ("gain", 5.0))
     for name in ("mask_AP50", "mask_AR100")
 }
-LINEAGE = Lineage("c0ffee" * 6, True, "ab" * 32, {"val": "md5:123.dir"})
+LINEAGE = Lineage("c0ffee" * 6, True, "ab" * 32, {"val": "sha256:1234567890abcdef"}, dvc={"val": "md5:123.dir"})
 
 
 @pytest.fixture
@@ -84,7 +92,8 @@ def test_a_version_carries_card_tags_parameters_scores_and_files(model: Path, da
         "git_commit": "c0ffee" * 6,
         "git_dirty": "true",
         "params_sha256": "ab" * 32,
-        "data.val": "md5:123.dir",
+        "data.val": "sha256:1234567890abcdef",
+        "dvc.val": "md5:123.dir",
         "content_sha256": version.content_sha256,
     }
     run = client.get_run(kept.run_id)
@@ -200,22 +209,34 @@ def lock(tmp_path: Path, *outs: dict[str, str]) -> Path:
     return path
 
 
-def test_the_data_version_is_dvcs_hash_of_the_shards_or_of_the_nearest_folder_above(tmp_path: Path) -> None:
-    recorded = lock(tmp_path, {"path": "work/shards/val", "md5": "1.dir"}, {"path": "work/shards", "md5": "2.dir"})
-    assert data_version("work/shards/val", recorded) == "md5:1.dir"
-    assert data_version("work/shards/train/manifest.json", recorded) == "md5:2.dir"
+def write_shards(folder: Path, sha256: str, **more: Any) -> str:
+    shard = Shard(f"s3://bucket/{folder.name}/shard-000000.tar", 1, 512, sha256, Offsets([("a", 512, 9, 1536, 2)]))
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(manifest_text(Manifest(str(folder), (shard,), "photos", (), (), {}), **more))
+    return str(folder)
 
 
-def test_without_dvc_the_data_version_is_of_the_shards_wherever_they_lie(tmp_path: Path) -> None:
-    versions = []
-    for place, sha256 in (("here", "aa"), ("there", "aa"), ("other", "bb")):
-        shard = Shard(f"s3://bucket/{place}/shard-000000.tar", 1, 512, sha256, Offsets([("a", 512, 9, 1536, 2)]))
-        manifest = Manifest(str(tmp_path / place), (shard,), "photos", (), (), {})
-        (tmp_path / place).mkdir()
-        (tmp_path / place / "manifest.json").write_text(manifest_text(manifest))
-        versions.append(data_version(str(tmp_path / place), tmp_path / "none.lock"))
-    assert versions[0].startswith("sha256:")
+def test_the_data_version_is_a_hash_of_the_shards_wherever_they_lie(tmp_path: Path) -> None:
+    places = [("here", "aa"), ("there", "aa"), ("other", "bb")]
+    versions = [data_version(write_shards(tmp_path / place, each), tmp_path / "none.lock") for place, each in places]
+    assert versions[0][0].startswith("sha256:")
     assert versions[0] == versions[1] != versions[2]
+    assert versions[0][1] == ""
+
+
+def test_dvcs_hash_of_the_shards_or_of_the_nearest_folder_above_is_known_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recorded = lock(tmp_path, {"path": "work/shards/val", "md5": "1.dir"}, {"path": "work/shards", "md5": "2.dir"})
+    val, train = (write_shards(Path("work/shards") / name, "aa") for name in ("val", "train"))
+    assert data_version(val, recorded)[1] == "md5:1.dir"
+    assert data_version(f"{train}/manifest.json", recorded)[1] == "md5:2.dir"
+
+
+def test_without_a_lock_dvcs_hash_is_what_the_manifest_says_of_its_revision(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "val", "aa", dvc={"rev": "v3", "path": "data/val", "md5": "3.dir"})
+    assert data_version(shards, tmp_path / "none.lock")[1] == "md5:3.dir"
 
 
 def test_the_commit_is_clean_until_a_tracked_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,9 +280,19 @@ def test_the_card_tells_scores_protocol_data_and_lineage_within_the_registrys_li
         "c0ffee",
     ):
         assert part in card
-    assert "| val | 0 | coco ./val2017 | instances | CC0-1.0 | `md5:123.dir` |" in card
+    assert "| val | 0 | coco ./val2017 | instances | CC0-1.0 | `sha256:1234567890ab`, `md5:123.dir` |" in card
     assert lacking(card) == []
     assert len(card) < DESCRIPTION_CHARACTERS
+
+
+def test_a_card_too_long_for_the_registry_is_cut_after_a_line_and_says_where_the_whole_one_is() -> None:
+    line = "| a benchmark | 15.0 |\n"
+    assert description_of(line) == line
+    said = description_of(line * 1000)
+    assert DESCRIPTION_CHARACTERS - 2 * len(line) < len(said) <= DESCRIPTION_CHARACTERS
+    rows, note = said.split("\n\n")
+    assert set(rows.split("\n")) == {line.strip()}
+    assert "card.md" in note
 
 
 def test_a_card_without_what_it_tells_is_not_complete() -> None:
@@ -277,7 +308,9 @@ def test_lineage_names_the_parent_the_run_and_the_image(
     (parent / "model.safetensors").write_bytes(b"before")
     monkeypatch.setenv("OAPSEG_RUN", "run-7")
     monkeypatch.setenv("OAPSEG_IMAGE", "registry/oapseg@sha256:1234")
+    monkeypatch.setenv("OAPSEG_DATA_REV", "v3")
     tags = trace(model, [], parent).tags()
-    assert (tags["pipeline_run"], tags["image"]) == ("run-7", "registry/oapseg@sha256:1234")
+    said = (tags["pipeline_run"], tags["image"], tags["data_rev"])
+    assert said == ("run-7", "registry/oapseg@sha256:1234", "v3")
     assert tags["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert tags["parent_weights_sha256"] == hashlib.sha256(b"before").hexdigest()

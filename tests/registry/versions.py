@@ -11,7 +11,7 @@ from oapseg.evaluate.intervals import Measured, resample_photos
 from oapseg.evaluate.resamples import RESAMPLES, write_resamples
 from oapseg.evaluate.scores import Group, Score, as_json
 from oapseg.params import GateParams
-from oapseg.registry.evidence import METRICS
+from oapseg.registry.evidence import METRICS, SCORES, score_files
 from oapseg.registry.load import SEAL_TAG
 from oapseg.registry.register import register
 from oapseg.registry.server import Place
@@ -37,7 +37,7 @@ def write_model(folder: Path, weights: bytes) -> Path:
 
 
 def write_scores(folder: Path, percent: float) -> Path:
-    """What the step evaluate writes: a score with its resamples, photos that differ and a model as good as asked."""
+    """What the step evaluate writes, sealed: a score and its resamples, of photos that differ and a model as asked."""
     photos = np.random.default_rng(0).uniform(-0.05, 0.05, PHOTOS) + percent / 100
     value = Measured(float(photos.mean()), resample_photos(PHOTOS, DRAWS, 0) @ photos / PHOTOS)
     said = {"benchmark": "val", "protocol": "COCO", "split": "val", "images": PHOTOS, "score_rule": "ones", "data": "d"}
@@ -45,6 +45,7 @@ def write_scores(folder: Path, percent: float) -> Path:
     storage.write_json(folder / METRICS, as_json({f"model.{name}": score for name in NAMES}))
     group = Group(dict.fromkeys(NAMES, value), dict.fromkeys(NAMES, said))
     write_resamples(folder / RESAMPLES, group, DRAWS, 0)
+    write_files(folder, score_files(folder))
     return folder
 
 
@@ -52,7 +53,8 @@ def registered(place: Place, folder: Path, percent: float, **tags: str) -> int:
     """The number of a version that scores so many percent."""
     weights = f"{percent} {sorted(tags.items())}".encode()
     model = write_model(folder / "model", weights)
-    write_scores(folder / "evaluate" / "val", percent)
+    scores = write_scores(folder / "evaluate" / "val", percent)
+    sealed = {SEAL_TAG: storage.sha256(model / HASHES), f"{SCORES}val": storage.sha256(scores / HASHES)}
     return register(
         NAME,
         place.tracking_uri,
@@ -60,5 +62,5 @@ def registered(place: Place, folder: Path, percent: float, **tags: str) -> int:
         content=weights.hex(),
         card=COMPLETE,
         metrics={"model.mask_AP50": float(percent)},
-        tags={"licence.val": "CC0-1.0", SEAL_TAG: storage.sha256(model / HASHES)} | tags,
+        tags={"licence.val": "CC0-1.0"} | sealed | tags,
     ).version

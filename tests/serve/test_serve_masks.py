@@ -18,8 +18,10 @@ import oapseg
 from oapseg import storage
 from oapseg.checkpoint.model import Model
 from oapseg.masks import rle_to_mask
+from oapseg.model.predicted import Predicted
 from oapseg.refine.levels import at_level
-from oapseg.serve.masks import level_spans
+from oapseg.serve.masks import Asked, chosen
+from oapseg.use.tasks import Layout
 
 SIZE = (48, 72)
 PHOTO = photo_bytes(*SIZE, 0, "PNG")
@@ -85,16 +87,20 @@ def test_a_level_is_the_one_that_the_model_would_have_looked_at(server: Running,
 def test_levels_of_each_mask_choose_what_a_look_at_that_level_chooses() -> None:
     rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
     masks = torch.stack([(rows // 2**up == y) & (columns // 2**up == x) for up, y, x in NESTED])
-    scores = torch.linspace(1, 0.8, len(masks))
-    none = torch.zeros(len(masks), dtype=torch.long)
-    spans = level_spans(masks, scores)
-    assert len({span for span in spans if span}) > 3
+    scores, none = torch.linspace(1, 0.8, len(masks)), torch.zeros(len(masks), dtype=torch.long)
+    nothing = torch.zeros(0)
+    seen = Predicted(masks.float(), 0.5, (32, 32), scores, none, none, nothing[:, None, None], nothing.long())
+    asked = Asked("instance", None, 0.0, None, None, Layout(0.0, 0.5, 0))
+    shown = dict(chosen(seen, asked))
+    assert len({span for span in shown.values() if span}) > 3
+    assert None in shown.values()
     for level in [0.0, 0.2, 1 / 4, 1 / 3, 0.5, 2 / 3, 0.75, 0.9, 1.0]:
-        shown = [place for place, span in enumerate(spans) if span and span[0] <= level < span[1]]
-        assert shown == at_level(masks, none, none, scores, level).tolist()
+        by_span = [place for place, span in shown.items() if span and span[0] <= level < span[1]]
+        assert by_span == at_level(masks, none, none, scores, level).tolist()
+        assert by_span == [place for place, _ in chosen(seen, asked._replace(level=level))]
 
 
-NESTED = [(5, 0, 0), (4, 0, 0), (4, 1, 1), (3, 0, 0), (3, 1, 1), (2, 0, 0), (1, 0, 0), (2, 7, 7), (3, 0, 3)]
+NESTED = [(5, 0, 0), (4, 0, 0), (4, 1, 1), (3, 0, 0), (3, 1, 1), (2, 0, 0), (1, 0, 0), (2, 7, 7), (3, 0, 3), (4, 0, 0)]
 
 
 def test_scores_below_the_smallest_and_masks_beyond_the_most_are_left_out(server: Running) -> None:

@@ -81,6 +81,19 @@ def test_a_graph_gives_the_same_masks_as_the_model_at_the_photos_own_size(folder
 
 
 @pytest.mark.slow
+def test_a_graph_knows_levels_as_the_model_does(folder: Path, model: Model) -> None:
+    exported, photos = OnnxModel(folder / "m.onnx"), images(3)
+    for ours, theirs, wholes, theirs_too in zip(
+        model(photos), exported(photos), model(photos, level=1.0), exported(photos, level=1.0), strict=True
+    ):
+        assert torch.equal(ours.level, theirs.level)
+        assert 0 < len(wholes) == len(theirs_too) < len(ours)
+        assert torch.allclose(wholes.scores, theirs_too.scores, atol=1e-5)
+    with pytest.raises(ValueError, match=r"^level: must be from 0 to 1, is 2$"):
+        exported(photos, level=2.0)
+
+
+@pytest.mark.slow
 def test_a_graph_is_of_standard_operators_of_opset_18_with_a_dynamic_batch_and_no_grid_sample(
     folder: Path, model: Model
 ) -> None:

@@ -116,6 +116,20 @@ def test_scores_and_the_level_leave_some_masks_out(there: Path, tmp_path: Path) 
     assert all(result in found["all"] for result in found["wholes"])
 
 
+def test_a_level_and_a_score_choose_the_masks_that_they_choose_in_python(
+    there: Path, model: Model, tmp_path: Path
+) -> None:
+    assert predict(*words(there, tmp_path, "--level", "0.5", "--min-score", "0.1")) == 0
+    results, found = read(tmp_path, "masks.json"), []
+    for image in read(tmp_path, "images.json"):
+        (masks,) = model([there / "photos" / image["file_name"]], level=0.5, min_score=0.1)
+        masks = masks.select((masks.kind == INSTANCE) & masks.masks.flatten(1).any(1))
+        own = [rle_to_mask(each["segmentation"]) for each in results if each["image_id"] == image["id"]]
+        assert [mask.tolist() for mask in own] == masks.masks.tolist()
+        found += own
+    assert len(found) == len(results) > 0
+
+
 def test_each_photo_has_its_picture_and_the_page_shows_them_without_anything_from_outside(
     there: Path, tmp_path: Path
 ) -> None:
