@@ -8,7 +8,7 @@ from components.container import MISSING
 from components.evaluate import score
 from components.predict import predict_sets
 from oapseg import storage
-from oapseg.evaluate.benchmark import on_other_photos, public_benchmark, split_of
+from oapseg.evaluate.benchmark import on_other_photos, public_benchmark, settings_of, split_of
 from oapseg.evaluate.runs import Scored
 from oapseg.params import BenchmarkParams, Params, load_params
 from oapseg.shards.listing import MissingData
@@ -17,6 +17,7 @@ from oapseg.shards.sources import list_benchmark
 from oapseg.shards.write import write_set
 
 SOURCE = "source.json"  # what the shards were made of
+PROTOCOL = {"fit_sources", "predict", "evaluate", "crf"}  # of a benchmark; decide no shard of what is scored
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     if args.name not in params.benchmarks:
         raise ValueError(f"benchmarks has no {args.name}; it has {', '.join(params.benchmarks)}")
     try:
-        run(args.name, params, args)
+        run(args.name, settings_of(args.name, params), args)
     except MissingData as error:
         print(f"python -m components benchmark: {error}", file=sys.stderr)
         return MISSING
@@ -49,6 +50,8 @@ def main(args: argparse.Namespace) -> int:
 
 def run(name: str, params: Params, args: argparse.Namespace) -> None:
     """Shards, predictions and scores, of the photos that are scored and of those that clusters get their classes on.
+
+    `params` are `settings_of` the benchmark.
 
     Errors: `MissingData` where the data set is not there; `ValueError` where it has no other photos to fit on.
     """
@@ -68,9 +71,8 @@ def run(name: str, params: Params, args: argparse.Namespace) -> None:
         place = storage.join(predictions, "train")
         sets[place] = train
         fit = Scored(train, place, on_other_photos(benchmark, train, split_of(others.sources)))
-    more = {"max_masks": max(params.predict.max_masks, chosen.max_dets)}
-    params = params.model_copy(update={"predict": params.predict.model_copy(update=more)})
-    predict_sets(sets, args.encoder, dict(args.model), params)
+    section = f"predict (with benchmarks.{name}.predict)" if chosen.predict.model_dump(exclude_none=True) else "predict"
+    predict_sets(sets, args.encoder, dict(args.model), params, section)
     score(scored, fit, params, args.out)
 
 
@@ -79,7 +81,7 @@ def shards_of(name: str, chosen: BenchmarkParams, root: str | None, out: Path, f
 
     Errors: `MissingData` where the data set is not there, with what to put where.
     """
-    said = {"root": root, **chosen.model_dump(mode="json", exclude={"fit_sources"})}
+    said = {"root": root, **chosen.model_dump(mode="json", exclude=PROTOCOL)}
     source = out / folder / SOURCE
     if storage.exists(source) and storage.read_json(source) == said:
         return load_manifest(str(out / folder))

@@ -13,14 +13,16 @@ from oapseg.encode.load import load_folder
 from oapseg.evaluate.generators import check_name, decided_by, make_generator
 from oapseg.evaluate.named import name_results
 from oapseg.evaluate.predict import (
+    EQUAL_RULE,
     GENERATOR_REGIONS,
     MODEL_REGIONS,
     check_side,
     choose_device,
     generator_predictor,
-    generator_rule,
+    generator_views,
     model_predictor,
     model_rule,
+    model_views,
 )
 from oapseg.evaluate.predictions import Maker, Predict, write_makers, write_predictions
 from oapseg.params import Params, load_params
@@ -55,26 +57,34 @@ def main(args: argparse.Namespace) -> None:
     predict_sets(sets, args.encoder, dict(args.model), params)
 
 
-def predict_sets(sets: dict[str, Manifest], encoder_folder: str, models: dict[str, str], params: Params) -> None:
-    """Predictions of each set of photos to its folder, by the generator and by each model."""
+def predict_sets(
+    sets: dict[str, Manifest], encoder_folder: str, models: dict[str, str], params: Params, section: str = "predict"
+) -> None:
+    """Predictions of each set of photos to its folder, by the generator and by each model.
+
+    `section` is where the sides of the views stand, for the line of an error.
+    """
     name = params.predict.generator
     check_name(name, "predict.generator")
     device = choose_device(params.predict.device)
     encoder = load_folder(encoder_folder).to(device)
-    check_side(params.predict, encoder)
+    check_side(params.predict, encoder, section)
     generator = make_generator(name, params, encoder)
     crf = DenseCRF(**params.refine.crf) if params.predict.crf else None
     pooled = generator_predictor(encoder, generator.batch, params.predict, crf)
-    decided = [*decided_by(name, params), _hash(encoder_folder)]
-    makers = {"generator": Maker(generator_rule(params.predict), GENERATOR_REGIONS, generator=name)}
+    pooled_from = _hash(encoder_folder)
+    decided = [*decided_by(name, params), pooled_from]
+    views = generator_views(params.predict, crf)
+    makers = {"generator": Maker(EQUAL_RULE, GENERATOR_REGIONS, pooled_from, name, views)}
     for out, manifest in sets.items():
         _write(out, "generator", manifest, pooled, params, decided)
     for name, folder in models.items():
         segmenter = load_model(folder, device)
-        check_side(params.predict, segmenter.backbone.encoder)
-        makers[name] = Maker(model_rule(params.predict), MODEL_REGIONS, checkpoint=_hash(folder))
+        check_side(params.predict, segmenter.backbone.encoder, section)
+        checkpoint, views = _hash(folder), model_views(params.predict, crf)
+        makers[name] = Maker(model_rule(params.predict), MODEL_REGIONS, checkpoint, views=views)
         for out, manifest in sets.items():
-            _write(out, name, manifest, model_predictor(segmenter, params.predict, crf), params, [_hash(folder)])
+            _write(out, name, manifest, model_predictor(segmenter, params.predict, crf), params, [checkpoint])
             name_results(storage.join(out, name), read_names(folder))
     for out in sets:
         write_makers(out, makers)

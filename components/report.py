@@ -1,4 +1,4 @@
-"""One self-contained HTML page of the run, and the training histories as tables for `dvc plots`.
+"""One self-contained HTML page of the run.
 
 Without the folders of a training it is the page of a benchmark: `--evaluate`, `--predictions` and `--shards` of
 `work/field/NAME`.
@@ -18,7 +18,7 @@ from oapseg.evaluate.predict import REGION
 from oapseg.evaluate.predictions import Predictions
 from oapseg.evaluate.runs import DETAILS, METRICS, benchmark_from_json
 from oapseg.evaluate.scores import GENERATOR, MODEL, read_scores
-from oapseg.monitor.history import history_csv, read_history
+from oapseg.monitor.history import read_history
 from oapseg.params import ReportParams, load_params
 from oapseg.report.choose import WITH_MASKS, Named, class_panels, look_up, numbers_of, photo_values, shown_task
 from oapseg.report.exemplars import most_used
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrain", type=Path, help="folder of the pretraining, with its history")
     parser.add_argument("--finetune", type=Path, help="folder of the fine-tuning, with its history and the model")
     parser.add_argument("--shards", required=True, help="the shards that were scored")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the page and the tables")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the page")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -61,8 +61,6 @@ def main(args: argparse.Namespace) -> None:
     photos = chosen_photos(manifest, args.predictions, details, params, generator)
     model = str(args.finetune / "model") if args.finetune else "MODEL"
     page = render(TITLE, Content(scores, details, histories, photos, clusters, model))
-    for name, columns in histories.items():
-        storage.write_text(args.out / f"{name}.csv", history_csv(columns))
     storage.write_text(args.out / "index.html", page)
 
 

@@ -3,8 +3,9 @@
 Photos without labels become shards; a teacher's patch features are pooled into pseudo-masks inside each training step
 (Online Agglomerative Pooling); a student learns to predict them; the teacher is measured, registered and used.
 
-Rooms, from the top: `registry`, `report`, `evaluate` and `train`, `checkpoint`, `match`, `model` and `pool`, `encode`,
-`shards`, and at the bottom `masks`, `params`, `storage`. Imports go strictly downward.
+Rooms, from the top: `serve`, `use`, `registry`, `report`, `evaluate` and `train`, `monitor`, `checkpoint`, `match`,
+`model` and `pool`, `encode`, `refine`, `shards`, and at the bottom `masks`, `params`, `progress`, `storage`. Imports go
+strictly downward.
 
 Letters in shapes and einsums, everywhere:
 

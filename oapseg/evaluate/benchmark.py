@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from oapseg.evaluate.panoptic import Classes, classes_of
-from oapseg.params import BenchmarkParams, EvaluateParams, Source
+from oapseg.params import BenchmarkParams, EvaluateParams, Params, Source
 from oapseg.shards.datasets.class_maps import CLASS_MAPS
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.sources import TASK_LABELS
@@ -59,6 +59,25 @@ def own_benchmark(name: str, manifest: Manifest, split: str, params: EvaluatePar
         max_dets=params.max_dets,
         frequencies=_frequencies(manifest),
     )
+
+
+def settings_of(name: str, params: Params) -> Params:
+    """All parameters as they hold on a public benchmark: what its protocol says in the place of what the sections say.
+
+    This is the one place where the two meet: what predicts, scores and reports it is given these. `evaluate.max_dets`
+    is the benchmark's, and `predict.max_masks` at least as many.
+    """
+    chosen = params.benchmarks[name]
+    looked = chosen.predict.model_dump(exclude_none=True)
+    looked["max_masks"] = max(params.predict.max_masks, chosen.max_dets)
+    scored = chosen.evaluate.model_dump(exclude_none=True) | {"max_dets": chosen.max_dets}
+    crf = params.refine.crf if chosen.crf is None else chosen.crf
+    sections = {
+        "predict": params.predict.model_copy(update=looked),
+        "evaluate": params.evaluate.model_copy(update=scored),
+        "refine": params.refine.model_copy(update={"crf": crf}),
+    }
+    return params.model_copy(update=sections)
 
 
 def public_benchmark(name: str, manifest: Manifest, params: BenchmarkParams) -> Benchmark:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 from oapseg.evaluate.columns import Column
 from oapseg.evaluate.instances import score_coco
 from oapseg.evaluate.intervals import Measured
-from oapseg.evaluate.matching import NO_CLASS
+from oapseg.evaluate.matching import NO_CLASS, ranks
 from oapseg.evaluate.overlaps import Measure, Overlaps
 from oapseg.match.clusters import MAPPINGS, UNMAPPED
 
@@ -113,11 +113,13 @@ def is_federated(overlaps: Overlaps) -> bool:
     return len(overlaps.absent) > 0 or len(overlaps.partial) > 0
 
 
-def protocol(max_dets: int, *, federated: bool = False) -> str:
+def protocol(max_dets: int, vote_score: float, vote_iou: float, *, federated: bool = False) -> str:
     """How these scores are computed, in words; the mapping is said beside it."""
-    if federated:
-        return f"LVIS, IoU 0.50:0.95, at most {max_dets} masks a photo, no score cut; mean over classes"
-    return f"COCO, IoU 0.50:0.95, at most {max_dets} masks a photo and class, no score cut; mean over classes"
+    name, of_photo = ("LVIS", "a photo") if federated else ("COCO", "a photo and class")
+    return (
+        f"{name}, IoU 0.50:0.95, at most {max_dets} masks {of_photo}, no score cut; mean over classes; masks scored at "
+        f"least {vote_score:g} vote by boxes of IoU above {vote_iou:g}"
+    )
 
 
 def _classes(
@@ -140,11 +142,9 @@ def _numbers(known: Int[np.ndarray, " K"], ids: Int[np.ndarray, " N"]) -> Int[np
 
 def _best_of_photo(overlaps: Overlaps, classes: Int[np.ndarray, " S"], max_dets: int) -> Bool[np.ndarray, " S"]:
     """The best predictions of each photo that have a class, ties in the order given."""
-    some = np.flatnonzero(classes != NO_CLASS)
-    order = some[np.lexsort((-overlaps.score[some], overlaps.photo[some]))]
-    photo = overlaps.photo[order]
-    kept = np.zeros(len(classes), dtype=bool)
-    kept[order[np.arange(len(order)) - np.searchsorted(photo, photo) < max_dets]] = True
+    kept = classes != NO_CLASS
+    as_one = np.zeros(np.count_nonzero(kept), dtype=np.int64)
+    kept[kept] = ranks(overlaps.photo[kept], as_one, overlaps.score[kept]) < max_dets
     return kept
 
 

@@ -1,8 +1,7 @@
 """Generators side by side: masks of the same photos from the same features, what they took, what they score."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -117,24 +116,25 @@ def _row(job: Job, peak: int | None, manifest: Manifest, params: Params) -> Row:
 def _score(folder: str, manifest: Manifest, params: Params) -> tuple[dict[str, Value], bool]:
     """Class-agnostic scores where there are labels, and whether all masks have one score."""
     made = Predictions(folder)
-    photos: list[Photo] = []
     rules: set[float] = set()
-    for number in range(len(manifest.shards)):
-        found = made.part(number)
-        rules |= {each["score"] for results in found.values() for each in results}
-        labelled = (labels for labels in shard_labels(manifest, number) if "instances" in labels)
-        photos += (_photo(labels, found.get(labels["image_id"], [])) for labels in labelled)
-    if not photos:
+
+    def photos() -> Iterator[Photo]:
+        for number in range(len(manifest.shards)):
+            found = made.part(number)
+            rules.update(each["score"] for results in found.values() for each in results)
+            for labels in shard_labels(manifest, number):
+                if "instances" in labels:
+                    results = found.get(labels["image_id"], [])
+                    yield Photo(labels | {"id": labels["image_id"]}, labels["instances"], results)
+
+    overlaps = find_overlaps(photos())
+    if not len(overlaps.image_ids):
         return {}, len(rules) <= 1
-    draws = resample_photos(len(photos), params.evaluate.bootstrap, params.evaluate.bootstrap_seed)
-    measured = score_class_agnostic(find_overlaps(photos), draws, params.evaluate.max_dets)
+    draws = resample_photos(len(overlaps.image_ids), params.evaluate.bootstrap, params.evaluate.bootstrap_seed)
+    measured = score_class_agnostic(overlaps, draws, params.evaluate.max_dets)
     scores = {}
     for name, each in measured.items():
         if not np.isnan(each.value):
             low, high = (None, None) if (ends := each.interval()) is None else (100 * end for end in ends)
             scores[name] = Value(100 * each.value, low, high)
     return scores, len(rules) <= 1
-
-
-def _photo(labels: dict[str, Any], results: list[dict[str, Any]]) -> Photo:
-    return Photo(labels | {"id": labels["image_id"]}, labels["instances"], results)

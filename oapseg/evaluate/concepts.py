@@ -73,7 +73,7 @@ def add_concepts(
     classes = val.benchmark.classes.order()
     resamples = resample_photos(len(found.photos), params.bootstrap, params.bootstrap_seed)
     rule = semantic.protocol(val.benchmark.short_side_px, val.benchmark.crop_px)
-    said = said_of(maker, val.benchmark) | {"images": len(found.photos), "score_rule": maker.region_rule}
+    said = said_of(maker, val.benchmark) | {"images": len(found.photos), "score_rule": maker.said(maker.region_rule)}
     about_fit = said | {"fit_on": fit.benchmark.split}
     if params.concept_runs and known.features is not None and len(known.features):
         measured, deviations = score_kmeans(found, known, classes, resamples, params.concept_runs, seed)

@@ -7,9 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from pycocotools import mask as coco_mask
 
+from oapseg.evaluate.columns import release
 from oapseg.evaluate.intervals import Measured
 
 VOID: Final = -1  # of a pixel: not labelled, or not predicted
+PHOTOS_AT_ONCE = 2**10
 
 
 def decode(segment: dict[str, Any], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
@@ -50,9 +52,15 @@ def shared_pixels(
 
 
 def pool(counts: Shaped[np.ndarray, " B *M"], resamples: Int[np.ndarray, "R B"]) -> Float[np.ndarray, " R+1 *M"]:
-    """Sums over the photos as they are, and then over each resample of them."""
-    weights = np.concatenate([np.ones((1, resamples.shape[1])), resamples])
-    return np.tensordot(weights, counts.astype(float), axes=1)
+    """Sums over the photos as they are, and then over each resample of them; some photos are weighed at a time."""
+    sums = np.zeros((1 + len(resamples), *counts.shape[1:]))
+    for first in range(0, len(counts), PHOTOS_AT_ONCE):
+        some = slice(first, first + PHOTOS_AT_ONCE)
+        drawn = resamples[:, some]
+        weights = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
+        sums += np.tensordot(weights, counts[some].astype(float), axes=1)
+        release(resamples)
+    return sums
 
 
 def share(part: Float[np.ndarray, " *M"], whole: Float[np.ndarray, " *M"]) -> Float[np.ndarray, " *M"]:

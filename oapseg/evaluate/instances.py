@@ -1,7 +1,7 @@
 """Instance scores by COCO's protocol, whatever the classes (section 5.2) or class by class."""
 
 from collections.abc import Container, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,20 +18,17 @@ from oapseg.evaluate.intervals import Measured, with_all
 from oapseg.evaluate.matching import AREAS_PX, IOU_THRESHOLDS, NO_CLASS
 from oapseg.evaluate.overlaps import Measure, Overlaps
 
+AT_50: Final = 0  # place of IoU 0.50 among `IOU_THRESHOLDS`
+
 
 class Outcomes(NamedTuple):
-    """What came of each photo at one IoU, classes aside, crowds neither counted nor blamed."""
+    """What came of each photo at IoU 0.50, classes aside, crowds neither counted nor blamed."""
 
     image_ids: Int[np.ndarray, " B"]
     truths: Int[np.ndarray, " B"]  # annotations
     found: Int[np.ndarray, " B"]  # of them, matched with a prediction
     wrong: Int[np.ndarray, " B"]  # predictions that match none
     best_iou: Float[np.ndarray, " B"]  # mean over annotations of the largest IoU of any prediction; NaN without
-
-    def f1(self) -> Float[np.ndarray, " B"]:
-        """Harmonic mean of precision and recall; NaN for a photo with neither annotation nor prediction."""
-        told = self.truths + self.found + self.wrong
-        return np.where(told > 0, 2 * self.found / np.maximum(told, 1), np.nan)
 
 
 def score_class_agnostic(overlaps: Overlaps, resamples: Int[np.ndarray, "R B"], max_dets: int) -> dict[str, Measured]:
@@ -78,23 +75,15 @@ def score_coco(
 def precision_recall(
     overlaps: Overlaps, measure: Measure, weights: Int[np.ndarray, "R B"], max_dets: int
 ) -> Float[np.ndarray, "R T 101"]:
-    """Class-agnostic precision at `coco.RECALL_THRESHOLDS`, for each of `coco.IOU_THRESHOLDS`; NaN without labels."""
+    """Class-agnostic precision at `RECALL_THRESHOLDS` of `coco`, for each of `IOU_THRESHOLDS`; NaN without labels."""
     for _, area, matches in match(overlaps, measure, *one_class(overlaps), max_dets):
         if area == "all":
             return precision_at_recalls(matches, weights)
     return np.full((len(weights), len(IOU_THRESHOLDS), 101), np.nan)
 
 
-def outcomes(
-    overlaps: Overlaps, measure: Measure, max_dets: int, *, min_score: float = 0.0, min_iou: float = 0.5
-) -> Outcomes:
-    """What came of each photo: predictions scored at least `min_score`, matched at the COCO threshold `min_iou`.
-
-    Errors: `ValueError` where `min_iou` is none of COCO's thresholds.
-    """
-    threshold = int(np.argmin(np.abs(IOU_THRESHOLDS - min_iou)))
-    if not np.isclose(IOU_THRESHOLDS[threshold], min_iou):
-        raise ValueError(f"min_iou {min_iou} must be one of COCO's thresholds, 0.50, 0.55 to 0.95")
+def outcomes(overlaps: Overlaps, measure: Measure, max_dets: int, *, min_score: float = 0.0) -> Outcomes:
+    """What came of each photo: predictions scored at least `min_score`."""
     num_photos = len(overlaps.image_ids)
     classes = Column(np.int64)
     truths, found, wrong, things = np.zeros((4, num_photos), dtype=np.int64)
@@ -110,9 +99,9 @@ def outcomes(
         if area == "all":
             truths, wrong = matches.num_truths, np.zeros_like(wrong)
             for judged in matches.parts():
-                hit = judged.hits(threshold)
+                hit = judged.hits(AT_50)
                 np.add.at(found, judged.photo[hit], 1)
-                np.add.at(wrong, judged.photo[~(hit | judged.ignores(threshold))], 1)
+                np.add.at(wrong, judged.photo[~(hit | judged.ignores(AT_50))], 1)
     best = np.where(things > 0, best / np.maximum(things, 1), np.nan)
     return Outcomes(overlaps.image_ids, truths, found, wrong, best)
 

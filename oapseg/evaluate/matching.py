@@ -29,7 +29,7 @@ def judge(
     unjudged: Bool[np.ndarray, " S"] | None,
 ) -> tuple[Shaped[np.ndarray, " s"], Shaped[np.ndarray, " l"]]:
     """What comes of the predictions of some photos, and which annotations count: `JUDGED` and `COUNTED`."""
-    rank = _ranks(part.photo, classes, part.score)
+    rank = ranks(part.photo, classes, part.score)
     kept = (classes >= 0) & (rank < max_dets)
     limits = np.array(list(AREAS_PX.values()))[:, :, None]  # A 2 1
     outside = _outside(pairs.area, limits)
@@ -56,7 +56,7 @@ def judge(
     return rows, truths
 
 
-def _ranks(
+def ranks(
     photo: Int[np.ndarray, " S"], classes: Int[np.ndarray, " S"], score: Float[np.ndarray, " S"]
 ) -> Int[np.ndarray, " S"]:
     """Place of each prediction among those of its photo and class, best score first, ties in the order given."""

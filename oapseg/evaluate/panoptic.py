@@ -110,9 +110,12 @@ def quality_counts(
     one class match where their IoU, less what is void in the truth, is above one half. A crowd is never missed, and
     several of one class are one.
     """
-    tables = np.array([_match(photo, mapping, classes, min_stuff_px) for photo in photos])
-    iou, tp, fp, fn = tables.reshape(len(photos), 4, len(classes.order())).swapaxes(0, 1)
-    return QualityCounts(iou, *(each.astype(np.int64) for each in (tp, fp, fn)))
+    shape = len(photos), len(classes.order())
+    counts = QualityCounts(np.zeros(shape), *(np.zeros(shape, dtype=np.int32) for _ in range(3)))
+    for number, photo in enumerate(photos):
+        for each, values in zip(counts, _match(photo, mapping, classes, min_stuff_px), strict=True):
+            each[number] = values
+    return counts
 
 
 def score_panoptic(counts: QualityCounts, classes: Classes, resamples: Int[np.ndarray, "R B"]) -> dict[str, Measured]:

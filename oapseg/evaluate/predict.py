@@ -30,7 +30,11 @@ MODEL_RULE = "objectness x mean mask probability inside the mask"
 DECAY_RULE = f"{MODEL_RULE}, less where a better mask of its kind overlaps (matrix NMS, linear)"
 MODEL_REGIONS = "at each place, the cluster with the largest sum of score x mask probability"
 EQUAL_RULE = "ones: every mask 1.0, ties in the generator's order"
-CRF_RULE = "dense CRF at the photo's size, holes of instances filled, masks that it changes by more than half dropped"
+CRF_RULE = (
+    "dense CRF at the photo's size, {0.steps} steps (near: {0.gaussian_weight:g} within {0.gaussian_sigma_px:g} px; "
+    "near and alike: {0.bilateral_weight:g} within {0.bilateral_sigma_px:g} px, {0.bilateral_sigma_colour:g} of 255), "
+    "holes of instances filled, masks that it changes by more than half dropped"
+)
 GENERATOR_REGIONS = (
     "semantic masks in the generator's order, the first at a place wins; clusters by k-means of features"
 )
@@ -49,38 +53,44 @@ def choose_device(device: Device, section: str = "predict") -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def check_side(params: PredictParams, encoder: Encoder) -> None:
-    """Errors: `ValueError` where a side of section `predict` does not suit the encoder."""
+def check_side(params: PredictParams, encoder: Encoder, section: str = "predict") -> None:
+    """Errors: `ValueError` where a side of the section does not suit the encoder."""
     sides = {"image_px": params.image_px, "window_px": params.window_px}
     sides |= {f"scales.{place}": side for place, side in enumerate(params.scales)}
     for key, side in sides.items():
         if side % encoder.patch_px:
-            raise ValueError(f"predict.{key}: {side} must be a multiple of the encoder's patch, {encoder.patch_px} px")
+            raise ValueError(
+                f"{section}.{key}: {side} must be a multiple of the encoder's patch, {encoder.patch_px} px"
+            )
 
 
 def model_rule(params: PredictParams) -> str:
     """How a model's masks are ranked, in words."""
-    rule = DECAY_RULE if params.decay_overlaps else MODEL_RULE
-    if params.windows > 1:
-        rule += f"; the whole photo and {params.windows} x {params.windows} windows of it"
-    return "; ".join([rule, *_options(params, "masks of")])
+    return DECAY_RULE if params.decay_overlaps else MODEL_RULE
 
 
-def generator_rule(params: PredictParams) -> str:
-    """How a generator's masks are ranked and made, in words."""
-    return "; ".join([EQUAL_RULE, *_options(params, "features of")])
+def model_views(params: PredictParams, crf: DenseCRF | None) -> str:
+    """What a model looked at and what was done with it, in words."""
+    windows = f" and {params.windows} x {params.windows} windows of it at {params.window_px} px"
+    return _views(params, windows if params.windows > 1 else "", "masks of", crf)
 
 
-def _options(params: PredictParams, what: str) -> list[str]:
-    """What else was done, in words."""
-    options = []
+def generator_views(params: PredictParams, crf: DenseCRF | None) -> str:
+    """What a generator's features are of and what was done with its masks, in words."""
+    return _views(params, "", "features of", crf)
+
+
+def _views(params: PredictParams, windows: str, what: str, crf: DenseCRF | None) -> str:
+    said = [f"the whole photo at {params.image_px} px{windows}"]
     if params.scales:
-        options.append(f"{what} views of {', '.join(map(str, [params.image_px, *params.scales]))} px averaged")
+        said.append(f"{what} views of {', '.join(map(str, [params.image_px, *params.scales]))} px averaged")
     if params.flip:
-        options.append(f"{what} mirror images averaged in")
+        said.append(f"{what} mirror images averaged in")
     if params.level is not None:
-        options.append(f"level {params.level:g} from 0 (parts) to 1 (wholes)")
-    return options + [CRF_RULE] * params.crf
+        said.append(f"level {params.level:g} from 0 (parts) to 1 (wholes)")
+    if crf is not None:
+        said.append(CRF_RULE.format(crf))
+    return "; ".join(said)
 
 
 def model_predictor(segmenter: Segmenter, params: PredictParams, crf: DenseCRF | None = None) -> Predict:

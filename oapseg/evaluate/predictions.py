@@ -30,12 +30,21 @@ INDEX, MAKERS = "index.json", "makers.json"
 
 @dataclass(frozen=True)
 class Maker:
-    """Who made masks, and how they are ranked: a trained model by the hash of its checkpoint, or a generator."""
+    """Who made masks and how, in words: a trained model, or a generator by its name.
+
+    `checkpoint` is the hash of the model, or of the encoder whose features the generator pooled; `views` is what was
+    looked at, at what size, and what else was done to all of them.
+    """
 
     score_rule: str
     region_rule: str
     checkpoint: str | None = None
     generator: str | None = None
+    views: str = ""
+
+    def said(self, rule: str) -> str:
+        """One of the rules, or both, and the views."""
+        return f"{rule}; {self.views}" if self.views else rule
 
 
 def write_makers(folder: str, makers: dict[str, Maker]) -> None:

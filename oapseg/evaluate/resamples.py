@@ -49,7 +49,11 @@ def _digest(draws: Int[np.ndarray, "R B"]) -> bytes:
 
 
 def read_resamples(path: str | Path) -> Resamples:
-    tensors = load(storage.read_bytes(path))
+    return parse_resamples(storage.read_bytes(path))
+
+
+def parse_resamples(content: bytes) -> Resamples:
+    tensors = load(content)
     draws = {name.removeprefix(DRAWS): each.tobytes().hex() for name, each in tensors.items() if name.startswith(DRAWS)}
     return Resamples({name: tensors[name] for name in draws}, draws)
 

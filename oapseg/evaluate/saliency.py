@@ -110,9 +110,8 @@ def score_saliency(photos: Sequence[PhotoSaliency], resamples: Int[np.ndarray, "
     scores = {name: mean_over_photos(columns[field], resamples) for name, field in names.items()}
     curves = np.array([photo.f_beta_curve for photo in photos]).reshape(len(photos), len(THRESHOLDS))
     scored = ~np.isnan(curves)
-    scores["max_F_beta"] = measured(
-        share(pool(np.where(scored, curves, 0.0), resamples), pool(scored, resamples)).max(1)
-    )
+    curves[~scored] = 0.0
+    scores["max_F_beta"] = measured(share(pool(curves, resamples), pool(scored, resamples)).max(1))
     for split, field, bounds in (("overlap", "box_overlap", BOX_OVERLAPS), ("ratio", "size_ratio", SIZE_RATIOS)):
         for low, high in pairwise(bounds):
             within = (columns[field] >= low) & (columns[field] < high)

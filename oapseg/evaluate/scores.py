@@ -18,8 +18,9 @@ GENERATOR, MODEL, GAIN = "generator", "model", "gain"  # groups of scores; a gro
 CLASS = "class_"  # before the name of an instance score by class
 SIZES = ("_small", "_medium", "_large")  # endings of scores of one size
 HEADLINES = (
-    *("mask_AP", "mask_AP50", "box_AP", "box_AP50", "class_mask_AP50", "semantic_mIoU", "panoptic_PQ"),
-    *("saliency_max_F_beta", "saliency_instance_mIoU"),
+    *("mask_AP", "mask_AP50", "box_AP", "box_AP50"),
+    *("class_mask_AP", "class_mask_AP50", "class_box_AP", "class_box_AP50"),
+    *("semantic_mIoU", "panoptic_PQ", "saliency_max_F_beta", "saliency_instance_mIoU"),
 )
 
 
@@ -36,7 +37,7 @@ class Score:
     images: int
     score_rule: str
     data: str  # hash of the photos and labels
-    checkpoint: str | None = None  # hash of the model
+    checkpoint: str | None = None  # hash of the model, or of the encoder that was pooled
     generator: str | None = None  # what pooled the masks, where the number is of them
     mapping: str | None = None
     fit_on: str | None = None
@@ -76,7 +77,7 @@ def score_maker(
         return {name: each for name, each in measured.items() if name.startswith(benchmark.measures)}
 
     if photos := len(seen.overlaps.image_ids):
-        said = common | {"images": photos, "score_rule": maker.score_rule}
+        said = common | {"images": photos, "score_rule": maker.said(maker.score_rule)}
         rule = {"protocol": instances.protocol(benchmark.max_dets)}
         measured = instances.score_class_agnostic(seen.overlaps, draws(photos), benchmark.max_dets)
         group.add("", of_measures(measured), said | rule)
@@ -97,26 +98,28 @@ def score_maker(
                 frequencies=dict(zip(benchmark.things, benchmark.frequencies, strict=False)),
             )
             federated = class_aware.is_federated(seen.overlaps)
-            rule = {"protocol": class_aware.protocol(benchmark.max_dets, federated=federated)}
+            votes = params.vote_score, params.vote_iou
+            rule = {"protocol": class_aware.protocol(benchmark.max_dets, *votes, federated=federated)}
             group.add(CLASS, of_measures(measured), said | rule | mapped(len(to_class)))
     if photos := len(seen.confusions):
         classes = benchmark.classes.order()
         to_class = semantic.fit_mapping(fit.confusions, classes, params.mapping)
         counts = semantic.class_pixels(seen.confusions, to_class, classes)
         rule = {"protocol": semantic.protocol(benchmark.short_side_px, benchmark.crop_px)}
-        said = common | {"images": photos, "score_rule": maker.region_rule} | rule
+        said = common | {"images": photos, "score_rule": maker.said(maker.region_rule)} | rule
         group.add("semantic_", semantic.score_semantic(counts, draws(photos)), said | mapped(len(to_class)))
     if photos := len(seen.shared):
         named = panoptic.fit_mapping(fit.shared, benchmark.classes, params.mapping)
         quality = panoptic.quality_counts(seen.shared, named, benchmark.classes, min_stuff_px=params.stuff_px)
         rule = {"protocol": panoptic.protocol(params.panoptic_score, params.panoptic_overlap, params.stuff_px)}
-        said = common | {"images": photos, "score_rule": f"{maker.score_rule}; regions: {maker.region_rule}"} | rule
+        both = maker.said(f"{maker.score_rule}; regions: {maker.region_rule}")
+        said = common | {"images": photos, "score_rule": both} | rule
         total = len(named.instances) + len(named.regions)
         measured = panoptic.score_panoptic(quality, benchmark.classes, draws(photos))
         group.add("panoptic_", measured, said | mapped(total))
     if photos := len(seen.saliency):
         rule = {"protocol": saliency.protocol(params.saliency_score, params.saliency_area, params.saliency_ratio)}
-        said = common | {"images": photos, "score_rule": maker.score_rule} | rule
+        said = common | {"images": photos, "score_rule": maker.said(maker.score_rule)} | rule
         group.add("saliency_", saliency.score_saliency(seen.saliency, draws(photos)), said)
     return group
 

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from oapseg.params.section import Count, Section, Share, Whole
+from oapseg.params.refine import CRFParams
+from oapseg.params.section import Count, CountOrZero, Section, Share, Whole
+from oapseg.params.use import FitOn, Mapping
 
 
 class SampleParams(Section):
@@ -49,10 +51,37 @@ class SetParams(Section):
     sources: Annotated[list[Source], Field(min_length=1)]
 
 
-class BenchmarkParams(Section):
-    """A public data set to score on: its sources, what is scored on it, and how its classes are made.
+class BenchmarkPredictParams(Section):
+    """How a benchmark's photos are looked at where its protocol says it; null is as section `predict` has it."""
 
-    `fit_sources` are the photos that clusters get their classes on where `evaluate.fit_on` is train.
+    image_px: Count | None = None
+    scales: list[Count] | None = None
+    flip: bool | None = None
+    windows: Count | None = None
+    window_px: Count | None = None
+    crf: bool | None = None
+
+
+class BenchmarkEvaluateParams(Section):
+    """How a benchmark is scored where its protocol says it; null is as section `evaluate` has it."""
+
+    mapping: Mapping | None = None
+    fit_on: FitOn | None = None
+    vote_score: Share | None = None
+    vote_iou: Share | None = None
+    panoptic_score: Share | None = None
+    panoptic_overlap: Share | None = None
+    stuff_px: CountOrZero | None = None
+    saliency_score: Share | None = None
+    saliency_area: Share | None = None
+    saliency_ratio: Share | None = None
+
+
+class BenchmarkParams(Section):
+    """A public data set to score on: its sources, what is scored on it, how its classes are made, and its protocol.
+
+    `fit_sources` are the photos that clusters get their classes on where `evaluate.fit_on` is train. `predict`,
+    `evaluate` and `crf` stand for the sections `predict`, `evaluate` and `refine.crf`, key by key, on this benchmark.
     """
 
     root: str
@@ -64,6 +93,9 @@ class BenchmarkParams(Section):
     max_dets: Count = 100
     short_side_px: Count | None = None
     crop_px: Count | None = None
+    predict: Annotated[BenchmarkPredictParams, Field(default_factory=BenchmarkPredictParams)]
+    evaluate: Annotated[BenchmarkEvaluateParams, Field(default_factory=BenchmarkEvaluateParams)]
+    crf: CRFParams | None = None
 
     @model_validator(mode="after")
     def _measures_go_with_instances(self) -> "BenchmarkParams":

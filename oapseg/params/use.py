@@ -41,15 +41,19 @@ class PredictParams(Section):
 class TextParams(Section):
     model: str
     weights: str | None
+    embeddings: str | None
     templates: Annotated[list[Annotated[str, Field(pattern=r"\{\}")]], Field(min_length=1)]
     batch: Count
-    device: Device
+
+
+Mapping = Literal["votes", "hungarian", "hungarian+votes"]
+FitOn = Literal["val", "train"]
 
 
 class EvaluateParams(Section):
     max_dets: Count
-    mapping: Literal["votes", "hungarian", "hungarian+votes"]
-    fit_on: Literal["val", "train"]
+    mapping: Mapping
+    fit_on: FitOn
     vote_score: Share
     vote_iou: Share
     feature_clusters: Count

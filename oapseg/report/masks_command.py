@@ -121,7 +121,7 @@ def pool_photos(
             for each, of_photo in zip(images.items(), masks, strict=True):
                 yield Pooled(*each, of_level(of_photo.to("cpu"), params.level))
     if len(found.broken) == len(found.names):
-        raise ValueError(f"{folder}: none of its photos can be read: {broken_names(found)}")
+        raise ValueError(f"{folder}: none of its photos can be read: {broken_names(found.broken)}")
 
 
 def of_level(masks: Masks, level: float | None) -> Masks:
@@ -154,16 +154,22 @@ def write_pictures(pooled: Iterator[Pooled], found: Found, out: Path) -> Iterato
 
 def draw(photo: Pooled) -> list[tuple[str, UInt8[Tensor, "H W 3"]]]:
     """The photo, its instance masks and its semantic masks, each with a caption."""
-    height, width = photo.image.shape[:2]
-    scale = min(1.0, PICTURE_PX / max(height, width))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    pixels = photo.image.permute(2, 0, 1)[None].float()
-    small = F.interpolate(pixels, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).round().to(torch.uint8)
+    small = shrunk(photo.image)
     panels = [("photo", small)]
     for kind, name in KIND_NAMES.items():
-        masks = resize(photo.masks.masks[photo.masks.kind == kind], *size)
+        masks = resize(photo.masks.masks[photo.masks.kind == kind], *small.shape[:2])
         panels.append((f"{len(masks)} {name} masks", overlay(small, masks)))
     return panels
+
+
+def shrunk(image: UInt8[Tensor, "H W 3"]) -> UInt8[Tensor, "h w 3"]:
+    """The photo as it stands in a picture."""
+    height, width = image.shape[:2]
+    scale = min(1.0, PICTURE_PX / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    pixels = image.permute(2, 0, 1)[None].float()
+    small = F.interpolate(pixels, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+    return small.round().clamp(0, 255).to(torch.uint8)
 
 
 def coco_results(photo: Pooled, name: str) -> Iterator[dict[str, Any]]:
@@ -193,14 +199,14 @@ def summary(found: Found) -> list[str]:
     kinds = " and ".join(f"{found.counts[kind]:,} {name}" for kind, name in KIND_NAMES.items())
     lines = [f"{read:,} photo{'s' * (read != 1)} with {kinds} masks."]
     if found.broken:
-        lines.append(f"{len(found.broken):,} broken and skipped: {broken_names(found)}.")
+        lines.append(f"{len(found.broken):,} broken and skipped: {broken_names(found.broken)}.")
     if len(found.entries) < read:
         lines.append(f"The gallery shows {len(found.entries):,} photos, spread evenly; overlays/ holds all.")
     return lines
 
 
-def broken_names(found: Found) -> str:
-    """The first broken photos with their reasons."""
-    named = [f"{name} ({reason})" for name, reason in list(found.broken.items())[:NAMED_BROKEN]]
-    more = len(found.broken) - len(named)
+def broken_names(broken: dict[str, str]) -> str:
+    """The first of photos that are broken, by name, with their reasons."""
+    named = [f"{name} ({reason})" for name, reason in list(broken.items())[:NAMED_BROKEN]]
+    more = len(broken) - len(named)
     return ", ".join(named) + (f" and {more:,} more" if more else "")

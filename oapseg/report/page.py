@@ -64,6 +64,7 @@ def render(title: str, content: Content) -> str:
             _cards(scores, generator),
             _scores(scores, generator),
             _protocols(scores, generator),
+            _settings(details),
             published_chapter(scores, generator, KINDS),
             curve_chapter(details),
             breakdown_chapter(details, scores),
@@ -160,6 +161,20 @@ def _protocols(scores: dict[str, Score], generator: str) -> str:
         if first is not None:
             lines.append((f"Rank of {title}'s masks", first.score_rule))
     return f"<dl>{''.join(f'<dt>{escape(term)}</dt><dd>{escape(text)}</dd>' for term, text in lines)}</dl>"
+
+
+def _settings(details: dict[str, Any]) -> str:
+    """Every setting that the scores were made with: section `evaluate`, as the benchmark's protocol changed it."""
+    settings = details["scored_by"]["evaluate"]
+    rows = [f"<dt>{escape(key)}</dt><dd>{escape(plain(value))}</dd>" for key, value in settings.items()]
+    return f"<details><summary>Settings of the scores</summary><dl>{''.join(rows)}</dl></details>"
+
+
+def plain(value: Any) -> str:
+    """A setting in words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {plain(each)}" for key, each in value.items())
+    return ", ".join(map(plain, value)) if isinstance(value, list) else "none" if value is None else str(value)
 
 
 def _curves(histories: dict[str, dict[str, Column]]) -> str:

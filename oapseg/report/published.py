@@ -87,9 +87,11 @@ def _table(
     head = "".join(f"<th>{escape(name.removeprefix(prefix).replace('_', ' '))}</th>" for name in names)
     lines = []
     for maker, title in ((GENERATOR, generator), (MODEL, "model")):
-        cells = "".join(_ours(scores.get(f"{maker}.{name}")) for name in names)
+        found = [scores.get(f"{maker}.{name}") for name in names]
+        mapped = dict.fromkeys(f"; {each.mapping}, fitted on {each.fit_on}" for each in found if each and each.mapping)
         lines.append(
-            f'<tr><td><span class="key {maker}">{escape(title)}</span> <small>this run</small></td>{cells}</tr>'
+            f'<tr><td><span class="key {maker}">{escape(title)}</span> <small>this run{escape("".join(mapped))}</small>'
+            f"</td>{''.join(map(_ours, found))}</tr>"
         )
     for row in rows:
         if not row.figures.keys() & set(names):

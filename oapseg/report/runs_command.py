@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from oapseg import storage
-from oapseg.evaluate.paired import Change, Comparison, Side, check_comparable, compare
+from oapseg.evaluate.paired import DRAWS, Change, Comparison, Side, check_comparable, compare
 from oapseg.evaluate.runs import clustered, open_run
 from oapseg.evaluate.scores import MODEL, SIZES
 from oapseg.params import load_params
 from oapseg.report.choose import TASKS, WITH_MASKS, Named, class_panels, look_up, numbers_of
+from oapseg.report.page import plain
 from oapseg.report.photos import Row, best_masks
 from oapseg.report.runs_page import render_runs, summary
 
@@ -56,6 +57,7 @@ def main(args: argparse.Namespace) -> None:
     facts = [(title, _said(side)) for title, side in zip(titles, (first, second), strict=True)]
     benchmark = first.run.val.benchmark
     facts.append(("scored on", f"{benchmark.name}, {first.run.val.manifest.num_samples} photos of {benchmark.split}"))
+    facts.append(("settings of the scores", plain(first.run.params.model_dump(mode="json", exclude=DRAWS))))
     storage.write_json(args.out / "compare.json", as_json(first, second, found))
     storage.write_text(args.out / "index.html", render_runs(titles, facts, found, photos))
     _print(titles, found)
@@ -122,8 +124,9 @@ def _titles(a: Side, b: Side) -> tuple[str, str]:
 
 def _said(side: Side) -> str:
     maker = side.run.makers[side.maker]
-    made_by = f"checkpoint {maker.checkpoint[:12]}" if maker.checkpoint else maker.generator or ""
-    return f"{side.run.folder}, {side.maker} ({made_by}); {maker.score_rule}"
+    checkpoint = f"checkpoint {maker.checkpoint[:12]}" if maker.checkpoint else ""
+    made_by = ", ".join(each for each in (maker.generator, checkpoint) if each)
+    return f"{side.run.folder}, {side.maker} ({made_by}); {maker.said(maker.score_rule)}"
 
 
 def _print(titles: tuple[str, str], found: Comparison) -> None:

@@ -157,12 +157,12 @@ def test_metrics_compare_model_and_generator_by_the_same_names(work: Path) -> No
     )
 
 
-def test_the_curves_that_dvc_plots_are_columns_of_the_reports_tables(work: Path) -> None:
+def test_the_curves_that_dvc_plots_are_columns_of_the_histories(work: Path) -> None:
     for plot in yaml.safe_load(Path("dvc.yaml").read_text())["plots"]:
         (settings,) = plot.values()
         for path, names in settings["y"].items():
             columns = (work / Path(path).relative_to("work")).read_text().splitlines()[0].split(",")
-            assert {settings["x"], *names} <= set(columns)
+            assert {settings["x"], *([names] if isinstance(names, str) else names)} <= set(columns)
 
 
 def test_the_registered_model_loads_and_photos_were_seen_by_every_set(work: Path) -> None:

@@ -185,5 +185,6 @@ def test_the_limit_of_masks_is_one_of_the_whole_photo_by_the_rules_of_lvis() -> 
 
 
 def test_the_protocol_says_which_rules_hold() -> None:
-    assert protocol(300, federated=True).startswith("LVIS")
-    assert protocol(100).startswith("COCO")
+    assert protocol(300, 0.3, 0.7, federated=True).startswith("LVIS")
+    assert protocol(100, 0.6, 0.7).startswith("COCO")
+    assert protocol(100, 0.6, 0.75).endswith("masks scored at least 0.6 vote by boxes of IoU above 0.75")

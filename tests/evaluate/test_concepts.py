@@ -1,15 +1,15 @@
 """Regions named by their features: k-means with the assignment, neighbours as scikit-learn has them, a CLIP's names."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from clips import tiny_tower, tiny_towers
 from sklearn.neighbors import KNeighborsClassifier
 
+from oapseg import storage
 from oapseg.evaluate.benchmark import Benchmark, own_benchmark
 from oapseg.evaluate.concepts import (
     Concepts,
@@ -24,7 +24,6 @@ from oapseg.evaluate.predictions import Maker, PhotoResults, write_predictions
 from oapseg.evaluate.runs import Scored, seen_of
 from oapseg.evaluate.scores import Group
 from oapseg.evaluate.semantic import Confusion
-from oapseg.evaluate.text import TextClassifier, readable
 from oapseg.masks import mask_to_rle, rle_to_mask
 from oapseg.match.features import Features
 from oapseg.params import EvaluateParams, SampleParams, SetParams, Source, default_params_path, load_params
@@ -188,76 +187,29 @@ def test_masks_without_features_have_no_concepts(scored: Callable[[bool], Scored
     assert group.measured == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("wall-other-merged", "wall"), ("person-things", "person"), ("giant_panda", "giant panda")]
-)
-def test_a_class_is_said_in_words(name: str, words: str) -> None:
-    assert readable(name) == words
-
-
-@pytest.fixture
-def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Section `text` with a tiny CLIP of random weights."""
-    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed (pip install open_clip_torch)")
-    tower = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16}
-    words = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
-    known = open_clip.factory._MODEL_CONFIGS
-    monkeypatch.setitem(known, "tiny", {"embed_dim": 16, "vision_cfg": tower, "text_cfg": words})
-    monkeypatch.setitem(known, "wide", {"embed_dim": 16, "vision_cfg": tower, "text_cfg": words | {"width": 64}})
-    torch.manual_seed(0)
-    torch.save(open_clip.create_model("tiny").state_dict(), tmp_path / "tiny.pt")
-    return {"model": "tiny", "weights": str(tmp_path / "tiny.pt"), "device": "cpu", "batch": 3}
-
-
 def test_regions_are_named_by_a_clip(
-    clip: dict[str, Any], scored: Callable[[bool], Scored], params: EvaluateParams
+    scored: Callable[[bool], Scored], params: EvaluateParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of_text = params.model_copy(update={"text": params.text.model_copy(update=clip)})
+    chosen = params.text.model_copy(update=tiny_towers(tmp_path, monkeypatch))
+    of_text = params.model_copy(update={"text": chosen})
     for with_features in (True, False):
         val, group = scored(with_features), Group({}, {})
         add_concepts(group, "made", OWN, val, val, seen_of("made", val, val, of_text, 0), of_text, seed=0)
         said = group.said["concepts_text_mIoU"]
         assert 0 <= group.measured["concepts_text_mIoU"].value < 1
         assert "CLIP tiny" in said["protocol"]
+        assert "prompts: a photo of a {}." in said["protocol"]
         assert "mapping" not in said
 
 
-def test_a_region_is_cut_out_of_its_box_and_what_is_not_of_it_is_zero(
-    clip: dict[str, Any], params: EvaluateParams
+def test_regions_are_named_by_an_image_tower_and_given_text_embeddings(
+    scored: Callable[[bool], Scored], params: EvaluateParams, tmp_path: Path
 ) -> None:
-    classifier = TextClassifier(params.text.model_copy(update=clip), ["cat", "dog"])
-    mask = torch.zeros(40, 50, dtype=torch.bool)
-    mask[5:30, 10:30] = True
-    mask[5:15, 10:20] = False
-    image = torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8)
-    beyond = image.clone()
-    beyond[30:] = 7
-    view = classifier.cut(image, mask)
-    assert view.shape == (3, 32, 32)
-    assert (view[:, :12, :16] == 0).all()
-    assert (view[:, 16:] != 0).any(0).all()
-    assert torch.equal(view, classifier.cut(beyond, mask))
-
-
-@pytest.mark.parametrize(
-    ("changed", "reason"),
-    [
-        ({"weights": "nowhere.pt"}, "evaluate.text.weights: nowhere.pt: no such file"),
-        ({"model": "nonsense"}, "evaluate.text.model: open_clip has no 'nonsense'"),
-        ({"model": "wide"}, "no weights of wide"),
-    ],
-)
-def test_a_clip_that_is_not_there_is_one_line(
-    clip: dict[str, Any], params: EvaluateParams, changed: dict[str, Any], reason: str
-) -> None:
-    with pytest.raises(ValueError, match=reason) as error:
-        TextClassifier(params.text.model_copy(update=clip | changed), ["cat"])
-    assert "\n" not in str(error.value)
-
-
-def test_without_open_clip_one_line_says_what_to_install(
-    params: EvaluateParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(ValueError, match=r"needs open_clip; run `pip install open_clip_torch`"):
-        TextClassifier(params.text.model_copy(update={"weights": str(tmp_path)}), ["cat"])
+    val, group = scored(False), Group({}, {})
+    tower = tiny_tower(tmp_path, list(val.benchmark.class_names.values()))
+    of_text = params.model_copy(update={"text": params.text.model_copy(update=tower)})
+    add_concepts(group, "made", OWN, val, val, seen_of("made", val, val, of_text, 0), of_text, seed=0)
+    assert 0 <= group.measured["concepts_text_mIoU"].value < 1
+    protocol = group.said["concepts_text_mIoU"]["protocol"]
+    assert "CLIP test_vit (weights " in protocol
+    assert f"text embeddings {storage.sha256(tower['embeddings'])[:12]}" in protocol

@@ -1,5 +1,6 @@
 """Labels of pixels from run lengths, what two labellings share, and sums over photos drawn again."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,18 @@ def test_shared_pixels_are_counted_whatever_the_layout_in_memory(order: Any) -> 
 def test_sums_are_those_of_the_photos_and_then_of_each_resample() -> None:
     counts = np.array([[1, 10], [2, 20]])
     assert pool(counts, np.array([[2, 0], [0, 3]])).tolist() == [[3, 30], [2, 20], [6, 60]]
+
+
+def test_sums_of_many_photos_are_the_same_and_weigh_some_at_a_time() -> None:
+    rng = np.random.default_rng(0)
+    counts, resamples = rng.integers(0, 99, (12_345, 3)), rng.integers(0, 4, (40, 12_345), dtype=np.int32)
+    expected = np.concatenate([counts.sum(0)[None], resamples.astype(np.int64) @ counts])
+    tracemalloc.start()
+    sums = pool(counts, resamples)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(sums, expected)
+    assert peak < resamples.size * 8 / 4, "not all draws are numbers in memory at once"
 
 
 def test_a_mean_over_photos_leaves_out_those_that_are_not_scored() -> None:

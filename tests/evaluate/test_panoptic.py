@@ -1,5 +1,6 @@
 """Panoptic quality: equal to its definition, steady under renumbering, and merged as Panoptic FPN merges."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,52 @@ def test_quality_equals_its_definition_on_a_hundred_random_cases() -> None:
         excused += sum(not truth.categories for truth, _ in pairs)
     assert crowds > 30, "the cases hold crowds"
     assert excused > 10, "the cases hold photos without a label"
+
+
+@pytest.fixture
+def _double() -> Iterator[None]:
+    """Floats of 64 bits by default, which torchmetrics divides whole numbers in."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("_double")
+def test_quality_equals_torchmetrics_on_a_hundred_random_cases() -> None:
+    """Without crowds, which torchmetrics does not know, and without void in the predictions.
+
+    Void that is predicted it takes out of the union and excuses true segments below it; panopticapi does neither.
+    """
+    detection = pytest.importorskip("torchmetrics.detection", reason="torchmetrics is not installed")
+    unlabelled = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        theirs = detection.PanopticQuality(
+            things=set(THINGS), stuffs=set(STUFF), allow_unknown_preds_category=False, return_sq_and_rq=True
+        )
+        seen = []
+        for _ in range(1 + seed % 2):
+            truth = random_truth(rng)
+            truth = Labelling(truth.segments, truth.categories, [False] * len(truth.categories))
+            results, masks = random_results(rng, truth)
+            regions = [mask for result, mask in zip(results, masks, strict=True) if result["kind"] == "region"]
+            bare = ~np.any([np.zeros((H, W), dtype=bool), *regions], axis=0)
+            results.append({"category_id": 7, "score": 0.1, "kind": "region"})
+            masks.append(bare)
+            seen.append(look(truth, with_masks(results, masks)))
+            theirs.update(coloured(merged(results, masks, (H, W), 0)), coloured(truth))
+            unlabelled += not truth.categories
+        ours = score(seen, stuff_px=0)
+        expected = dict(zip(("PQ", "SQ", "RQ"), theirs.compute().tolist(), strict=True))
+        assert {name: ours[name] for name in expected} == pytest.approx(expected, abs=1e-9, nan_ok=True), seed
+    assert unlabelled > 5, "the cases hold photos without a label"
+
+
+def coloured(labelling: Labelling) -> torch.Tensor:
+    """Category and number of the segment at each pixel, of one photo; void is a category that there is not."""
+    categories = np.array([*labelling.categories, VOID])[labelling.segments]
+    return torch.from_numpy(np.stack([categories, labelling.segments], -1))[None]
 
 
 def whole_photo() -> Labelling:

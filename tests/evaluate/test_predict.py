@@ -20,13 +20,14 @@ from oapseg.encode.patches import Patches
 from oapseg.evaluate.ground_truth import load_ground_truth
 from oapseg.evaluate.predict import (
     DECAY_RULE,
-    EQUAL_RULE,
+    MODEL_RULE,
     check_side,
     choose_device,
     generator_predictor,
-    generator_rule,
+    generator_views,
     model_predictor,
     model_rule,
+    model_views,
 )
 from oapseg.evaluate.predictions import PhotoResults, Predictions, read_makers, write_predictions
 from oapseg.masks import Masks, iou, mask_to_rle, rle_to_mask
@@ -234,13 +235,21 @@ def test_a_mask_that_the_crf_turns_into_something_else_is_dropped(
     assert (len(plain), len(refined)) == (3, 0)
 
 
-def test_rules_say_what_was_used(params: Params) -> None:
-    assert generator_rule(params.predict) == EQUAL_RULE
-    assert model_rule(params.predict) == f"{DECAY_RULE}; the whole photo and 2 x 2 windows of it"
-    all_of_it = params.predict.model_copy(update={"scales": [96], "flip": True, "level": 0.5, "crf": True})
-    for rule in (generator_rule(all_of_it), model_rule(all_of_it)):
-        for said in ("64, 96 px averaged", "mirror images", "level 0.5 from 0 (parts) to 1 (wholes)", "dense CRF"):
-            assert said in rule
+def test_rules_and_views_say_what_was_used(params: Params) -> None:
+    assert model_rule(params.predict) == DECAY_RULE
+    assert model_rule(params.predict.model_copy(update={"decay_overlaps": False})) == MODEL_RULE
+    assert generator_views(params.predict, None) == "the whole photo at 64 px"
+    assert model_views(params.predict, None) == "the whole photo at 64 px and 2 x 2 windows of it at 48 px"
+    all_of_it = params.predict.model_copy(update={"scales": [96], "flip": True, "level": 0.5})
+    crf = replace(DenseCRF(**params.refine.crf), bilateral_sigma_px=67.0)
+    for views in (generator_views(all_of_it, crf), model_views(all_of_it, crf)):
+        for said in (
+            "64, 96 px averaged",
+            "mirror images",
+            "level 0.5 from 0 (parts) to 1 (wholes)",
+            "10 within 67 px",
+        ):
+            assert said in views
 
 
 def test_a_scale_that_does_not_suit_the_encoder_is_one_line(segmenter: Segmenter, params: Params) -> None:
@@ -336,7 +345,10 @@ def test_the_steps_write_predictions_and_then_scores_of_every_maker(work: Path, 
     assert (of_class["fit_on"], of_class["mapping"], of_class["benchmark"]) == ("val", "votes", "val")
     assert of_class["images"] == 3
     assert len(of_class["checkpoint"]) == len(of_class["data"]) == 64
-    assert metrics["generator.mask_AP"]["generator"] == "oap"
+    pooled = metrics["generator.mask_AP"]
+    assert pooled["generator"] == "oap"
+    assert len(pooled["checkpoint"]) == 64
+    assert pooled["checkpoint"] != of_class["checkpoint"]
 
 
 def test_clusters_get_their_classes_on_train_where_asked(
@@ -392,4 +404,4 @@ def test_the_report_of_an_evaluation_shows_its_photos(work: Path, shards: Path) 
     exemplars = page.count(' alt="cluster ')
     assert page.count("<img ") - exemplars == 8
     assert exemplars
-    assert (work / "report" / "pretrain.csv").read_text() == "step,loss\n1,2.0\n2,1.0\n"
+    assert {each.name for each in (work / "report").iterdir()} == {"index.html"}

@@ -30,7 +30,8 @@ from oapseg.shards.sample import make_sample
 from oapseg.shards.sources import list_set
 from oapseg.shards.write import write_set
 
-GENERATOR, MODEL = Maker(EQUAL_RULE, "painted", generator="oap"), Maker("own", "votes", checkpoint="c0ffee")
+GENERATOR = Maker(EQUAL_RULE, "painted", checkpoint="facade", generator="oap")
+MODEL = Maker("own", "votes", checkpoint="c0ffee", views="the whole photo at 96 px")
 PERFECT = ("mask_AP", "mask_AR100", "box_AP", "class_mask_AP", "class_box_AR100", "semantic_accuracy", "semantic_mIoU")
 PERFECT += ("semantic_mean_accuracy", "panoptic_PQ", "panoptic_SQ", "panoptic_RQ_things", "panoptic_PQ_stuff")
 
@@ -165,14 +166,20 @@ def test_every_score_says_how_it_was_made(whole: dict[str, Score], manifest: Man
         assert (each.benchmark, each.split, each.images, each.data) == ("shapes", "val", 6, manifest.sha256)
         assert (each.mapping is not None) == any(kind in name for kind in ("class_", "semantic_", "panoptic_"))
     assert whole["generator.mask_AP"].score_rule == EQUAL_RULE
-    assert (whole["model.mask_AP"].checkpoint, whole["generator.mask_AP"].checkpoint) == ("c0ffee", None)
+    assert whole["model.mask_AP"].score_rule == "own; the whole photo at 96 px"
+    assert whole["model.semantic_mIoU"].score_rule == "votes; the whole photo at 96 px"
+    assert whole["model.panoptic_PQ"].score_rule == "own; regions: votes; the whole photo at 96 px"
+    for group, checkpoint in (("model", "c0ffee"), ("generator", "facade"), ("gain", "c0ffee")):
+        assert {each.checkpoint for name, each in whole.items() if name.startswith(group)} == {checkpoint}
+    assert "masks scored at least 0.3 vote by boxes of IoU above 0.7" in whole["model.class_mask_AP"].protocol
     assert (whole["model.semantic_mIoU"].fit_on, whole["model.semantic_mIoU"].mapping) == ("val", "hungarian")
 
 
 def test_scores_survive_json_and_the_headlines_are_few(whole: dict[str, Score], params: EvaluateParams) -> None:
     assert read_scores(json.loads(json.dumps(as_json(whole), allow_nan=False))) == whole
     names = {f"{kind}_{score}" for kind in ("mask", "box") for score in ("AP", "AP50", "AR100")}
-    names |= {"class_mask_AP50", "semantic_mIoU", "panoptic_PQ"}
+    names |= {f"class_{kind}_{score}" for kind in ("mask", "box") for score in ("AP", "AP50")}
+    names |= {"semantic_mIoU", "panoptic_PQ"}
     shown = headlines(whole, params.max_dets)
     assert set(shown) == {f"{group}.{name}" for group in ("generator", "model", "gain") for name in names}
 

@@ -65,8 +65,9 @@ MAKER = {
     "mapping": {"instance": {"12": 2}, "semantic": {"12": 1, "13": 1}},
     "confusion": {"instance": {"classes": [1, 2], "cells": [[0, 0, 3], [0, 3, 1], [1, 0, 4]]}},
 }
-DETAILS = {"benchmark": BENCHMARK, "makers": {"generator": MAKER, "model": MAKER}}
-NOTHING = Content(scores(), {"benchmark": BENCHMARK, "makers": {}}, {}, {}, [], "m")
+SCORED_BY = {"seed": 0, "evaluate": {"stuff_px": 4096, "text": {"weights": None, "templates": ["<a {}>", "b"]}}}
+DETAILS = {"benchmark": BENCHMARK, "scored_by": SCORED_BY, "makers": {"generator": MAKER, "model": MAKER}}
+NOTHING = Content(scores(), DETAILS | {"makers": {}}, {}, {}, [], "m")
 
 
 def page() -> str:
@@ -98,6 +99,12 @@ def test_scores_by_class_stand_with_their_mapping() -> None:
     assert "votes, fitted on val; 3 clusters have a class" in text
 
 
+def test_the_settings_that_were_used_stand_on_the_page() -> None:
+    text = page()
+    assert "<dt>stuff_px</dt><dd>4096</dd>" in text
+    assert "<dt>text</dt><dd>weights: none, templates: &lt;a {}&gt;, b</dd>" in text
+
+
 def test_every_kind_of_score_has_a_heading_and_an_unknown_one_is_shown_too() -> None:
     text = render("r", replace(NOTHING, scores=scores(("saliency_F1", "semantic_mIoU", "novel_thing"))))
     for heading in ("Saliency", "Semantic", "Other"):
@@ -109,6 +116,14 @@ def test_makers_stand_in_the_order_of_their_making() -> None:
     text = render("r", replace(NOTHING, scores=scores() | {"pretrained.mask_AP": score(12.0)}))
     places = [text.index(f'<th class="key {maker}">') for maker in ("generator", "pretrained", "model", "gain")]
     assert places == sorted(places)
+
+
+def test_scores_by_class_stand_for_generator_pretrained_teacher_and_model() -> None:
+    values = {"generator": 1.25, "pretrained": 2.25, "model": 3.25}
+    by_class = {f"{maker}.class_mask_AP": score(value) for maker, value in values.items()}
+    text = render("r", replace(NOTHING, scores=by_class))
+    row = text[text.index(">Masks by class</td>") :].split("</tr>")[1]
+    assert re.findall(r"<td>(\d\.\d) <small>", row) == ["1.2", "2.2", "3.2"]
 
 
 def test_a_confusion_says_what_share_of_a_class_is_taken_for_what() -> None:

@@ -1,5 +1,6 @@
 """Published figures: of their own benchmark alone, each with its source."""
 
+from dataclasses import replace
 from typing import Any
 
 from oapseg.evaluate.scores import Score
@@ -53,3 +54,13 @@ def test_own_photos_have_no_published_figures_which_the_page_says() -> None:
     text = published_chapter(scores("val", "mask_AP"), "oap", KINDS)
     assert "none that we know of were measured on val" in text
     assert "peer" not in text
+
+
+def test_our_row_says_how_clusters_got_their_classes() -> None:
+    mapped = {
+        flat: replace(each, mapping="hungarian+votes", fit_on="val")
+        for flat, each in scores("cityscapes_panoptic", "panoptic_PQ").items()
+    }
+    chapter = published_chapter(mapped, "oap", KINDS)
+    assert chapter.count("this run; hungarian+votes, fitted on val") == 2
+    assert "this run</small>" in published_chapter(scores("coco_val2017", "mask_AP"), "oap", KINDS)

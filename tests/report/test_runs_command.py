@@ -25,7 +25,10 @@ from oapseg.shards.write import write_set
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools under numpy 2
 
 PHOTOS = 6
-MAKERS = {"generator": Maker("ones", "painted", generator="oap"), "model": Maker("own", "votes", checkpoint="c0ffee")}
+MAKERS = {
+    "generator": Maker("ones", "painted", checkpoint="facade", generator="oap"),
+    "model": Maker("own", "votes", checkpoint="c0ffee", views="the whole photo at 96 px"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,8 @@ def test_the_page_shows_both_beside_the_labels_and_stands_alone(out: Path) -> No
     assert read_page(text).open == []
     assert from_outside(text) == []
     assert "Better in good" in text
+    assert "model (checkpoint c0ffee); own; the whole photo at 96 px" in text
+    assert "mapping: hungarian, fit_on: val, vote_score: 0.3" in text
     assert "Worse in good" not in text
     assert text.count("data:image/jpeg") == PHOTOS * 3
     assert f"{PHOTOS} of {PHOTOS} photos got better, 0 worse, 0 stayed the same" in text
@@ -155,6 +160,9 @@ def test_two_makers_of_one_run_are_compared(good: Path, params: Path, tmp_path: 
     assert main(["compare-runs", str(good), str(good), *chosen]) == 0
     text = (tmp_path / "index.html").read_text()
     assert "<h1>model against generator</h1>" in text
+    assert "generator (oap, checkpoint facade); ones" in text
+    checkpoints = [json.loads((tmp_path / "compare.json").read_text())[side]["checkpoint"] for side in "ab"]
+    assert checkpoints == ["facade", "c0ffee"]
     assert text.count('<section class="photo">') == 1
 
 
