@@ -56,6 +56,12 @@ def test_every_key_of_the_shipped_parameters_has_a_comment() -> None:
         ("encoder.train", "yes", "encoder.train: input should be a valid boolean, is 'yes'"),
         ("pool.oap.vote", "median", "pool.oap.vote: input should be 'sum' or 'mean', is 'median'"),
         ("pool.oap.tau", [0.8, 7], "pool.oap.tau.1: input should be less than or equal to 1, is 7"),
+        ("compare.published.tokencut", {"tua": 1}, "compare.published.tokencut.tua: unknown key"),
+        (
+            "compare.published.oap",
+            {"tau": [7]},
+            "compare.published.oap.tau.0: input should be less than or equal to 1, is 7",
+        ),
         ("register.name", "my model", "register.name: string should match pattern"),
         ("promote.version", 0, "promote.version: string should match pattern"),
         ("promote.gates.champion.licences", "any", "promote.gates.champion.licences: input should be a valid array"),

@@ -140,10 +140,14 @@ def load_params(path: str | Path) -> Params:
 
 def parse_params(raw: dict[Any, Any], origin: str = "params") -> Params:
     """Check a mapping of sections; `origin` opens the line of an error."""
+    within = ""
     try:
-        return Params.model_validate_json(json.dumps(raw, default=str))  # YAML has dates, JSON has not
+        params = Params.model_validate_json(json.dumps(raw, default=str))  # YAML has dates, JSON has not
+        within = "compare.published."
+        params.pool.with_settings(params.compare.published)
+        return params
     except ValidationError as error:
-        raise ValueError(f"{origin}: {'; '.join(_line(detail) for detail in error.errors())}") from None
+        raise ValueError(f"{origin}: {'; '.join(within + _line(detail) for detail in error.errors())}") from None
     except (TypeError, ValueError) as error:  # keys that are no text, or a mapping that holds itself
         raise ValueError(f"{origin}: {error}") from None
 

@@ -1,6 +1,7 @@
 """Sections of the generators of pseudo-masks, one below `pool` for each."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -116,3 +117,19 @@ class PoolParams(Section):
     promerge: ProMergeParams
     multicut: MultiCutParams
     acseg: ACSegParams
+
+    def with_settings(self, other: Mapping[str, Mapping[str, Any]]) -> "PoolParams":
+        """Other settings of some generators, key by key; the rest as it is.
+
+        Errors: pydantic's `ValidationError` where there is no such generator or key, or a value is out of range.
+        """
+        return PoolParams.model_validate(_merged(self.model_dump(), other))
+
+
+def _merged(settings: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {
+        key: _merged(settings[key], value)
+        for key, value in other.items()
+        if isinstance(value, Mapping) and isinstance(settings.get(key), Mapping)
+    }
+    return {**settings, **other, **nested}

@@ -170,8 +170,11 @@ class ExportParams(Section):
 
 
 class CompareParams(Section):
+    """`published` are settings of generators that stand for those of section `pool` where they are asked for."""
+
     photos: CountOrZero
     max_failed: Share
+    published: dict[str, dict[str, Any]]
 
 
 class RangeParams(Section):

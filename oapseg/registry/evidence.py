@@ -11,7 +11,7 @@ from oapseg.checkpoint.export import CARD, Files
 from oapseg.checkpoint.state import verified
 from oapseg.evaluate.resamples import RESAMPLES, Resamples, parse_resamples
 from oapseg.evaluate.scores import MODEL, Score, read_scores
-from oapseg.registry.load import check_seal, sealed_files
+from oapseg.registry.load import SEAL_TAG, check_seal, sealed_files
 from oapseg.registry.server import artifacts
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def evidence_of(client: "MlflowClient", version: Any, *, whole: bool) -> Evidenc
             except ValueError as error:
                 problems.append(str(error))
     if whole:
+        if SEAL_TAG not in tags:
+            problems.append("its files were registered without a hash")
         try:
             card = sealed_files(client, version).get(CARD, b"").decode()
         except ValueError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from oapseg.monitor import push
 from oapseg.params import GateParams
 from oapseg.registry.evidence import Evidence, evidence_of
-from oapseg.registry.gate import Verdict, judge, passed, records, refusal
+from oapseg.registry.gate import Verdict, as_markdown, judge, passed, records, refusal
 from oapseg.registry.journal import Entry, Journal, head, held_before
 from oapseg.registry.lineage import RUN
 from oapseg.registry.register import CONTENT_TAG, Version
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 WHO = "OAPSEG_WHO"  # of the environment: who promotes
 GATE = "gate."  # opens the tag that says how an alias's gate judged a version
 TAG_CHARACTERS = 1000
+VERDICTS = "verdicts"  # folder of a version's artifacts
 HEADLINE = re.compile(r"(^|\.)model\.[a-z_]*(AP50|AR100|mIoU|PQ)$")  # scores of a version that a dashboard shows
 
 
@@ -57,7 +58,8 @@ def promote(
 ) -> Decision:
     """Give a version (number or `latest`) an alias where its gate lets it pass, or with the reason of an `override`.
 
-    The verdict is written to the version's tag `gate.ALIAS`, and with an entry to the journal. A version that has the
+    The verdict is written to the version's tag `gate.ALIAS` and artifact `verdicts/ALIAS.md`, and with an entry to the
+    journal. A version that has the
     alias already gets no entry. Errors: `Lost` where another was promoted while this one was judged; `ValueError` where
     there is no such version.
     """
@@ -213,9 +215,12 @@ def _holder(client: "MlflowClient", name: str, version: int) -> Evidence:
 
 
 def note(client: "MlflowClient", name: str, version: int, alias: str, verdicts: Sequence[Verdict]) -> None:
-    """Leave a gate's verdict on the version, for those who look at it in the registry's own pages."""
+    """Leave a gate's verdict on the version for the registry's own pages: a line as its tag, the table as a file."""
     said = "passed" if passed(verdicts) else f"refused: {refusal(verdicts)}"
     client.set_model_version_tag(name, str(version), f"{GATE}{alias}", said[:TAG_CHARACTERS])
+    if run_id := get_version(client, name, version).run_id:
+        table = f"# {name} version {version}, gate of {alias}\n\n{said}\n\n{as_markdown(verdicts)}\n"
+        client.log_text(run_id, table, f"{VERDICTS}/{alias}.md")
 
 
 def who() -> str:

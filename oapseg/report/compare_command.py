@@ -43,11 +43,17 @@ MAX_PAGE_BYTES = 5_000_000  # what mail and chat carry
 PICTURE_SHARE = 0.9  # of those; the rest is text
 SIDE_PX = 300  # longest side of a picture on the page
 PHOTOS_A_SHARD = 64  # of a folder of photos
+PUBLISHED = "Settings as published for DINO's ViTs (compare.published), those of section pool where nothing is."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_photos(parser)
     parser.add_argument("--generators", metavar="A,B", help=f"which ones; default: all, {', '.join(GENERATORS)}")
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="settings as published for DINO's ViTs (compare.published of params.yaml)",
+    )
     parser.add_argument("--out", required=True, help="folder for the leaderboard and the masks")
 
 
@@ -62,12 +68,18 @@ def main(args: argparse.Namespace) -> None:
     params = load_params(args.params)
     names = list(GENERATORS) if args.generators is None else args.generators.split(",")
     check_names(names)
+    notes = []
+    if args.published:
+        pool = params.pool.with_settings(params.compare.published)
+        params = params.model_copy(update={"pool": pool})
+        notes.append(PUBLISHED)
     manifest = photos_of(args, params)
     if "acseg" in names:
         params, note = with_concepts(params, manifest, args.out)
         print(note)
+        notes.append(note)
     encoder = load_encoder(params.encode).to(choose_device(params.predict.device))
-    run(manifest, encoder, names, params, args.out, notes=[note] if "acseg" in names else [])
+    run(manifest, encoder, names, params, args.out, notes=notes)
 
 
 def with_concepts(params: Params, manifest: Manifest, out: str) -> tuple[Params, str]:

@@ -29,6 +29,7 @@ from oapseg.masks import Masks
 from oapseg.params import Params, load_params
 from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
+from oapseg.report.compare_command import PUBLISHED
 from oapseg.report.leaderboard import Told, as_csv, as_html, as_markdown
 from oapseg.shards.manifest import Manifest, load_manifest
 from oapseg.shards.sources import Source, list_source
@@ -192,6 +193,25 @@ def test_where_no_concepts_can_be_trained_the_leaderboard_says_why_and_has_the_o
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out/leaderboard.csv").read_text())))
     assert [(row["generator"], bool(row["failure"])) for row in rows] == [("oap", False), ("acseg", True)]
     assert "none could be trained: acg.heads: 7 must divide" in (tmp_path / "out/leaderboard.md").read_text()
+
+
+def test_published_settings_stand_for_those_of_section_pool_and_the_leaderboard_says_so(
+    photos: Path, tmp_path: Path
+) -> None:
+    raw = yaml.safe_load((photos / "params.yaml").read_text())
+    raw["compare"]["published"]["tokencut"] = {"tau": 0.9, "eps": 0.01}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    words = ["compare", str(photos / "photos"), "--generators", "tokencut", "--params", str(tmp_path / "params.yaml")]
+    assert oapseg.cli.main([*words, "--published", "--out", str(tmp_path / "published")]) == 0
+    raw["pool"]["tokencut"] |= {"tau": 0.9, "eps": 0.01}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert oapseg.cli.main([*words, "--out", str(tmp_path / "own")]) == 0
+    told = {each: (tmp_path / each / "leaderboard.md").read_text() for each in ("published", "own")}
+    assert [PUBLISHED in told[each] for each in ("published", "own")] == [True, False]
+    masks = [tmp_path / each / "masks/tokencut" for each in ("published", "own")]
+    assert [each.name for each in masks[0].iterdir()]
+    for file in masks[0].glob("*.json*"):
+        assert file.read_bytes() == (masks[1] / file.name).read_bytes()
 
 
 def test_a_second_run_and_the_step_pool_leave_nothing_to_do(

@@ -19,6 +19,7 @@ from oapseg.registry import promote as promotion
 from oapseg.registry.evidence import METRICS, SCORES, score_files
 from oapseg.registry.gate import Verdict, refusal
 from oapseg.registry.journal import Journal, Lost
+from oapseg.registry.load import SEAL_TAG
 from oapseg.registry.promote import has, judge_registered, promote, reconcile, roll_back
 from oapseg.registry.register import CONTENT_TAG, Version
 from oapseg.registry.server import DEPRECATED_IN_MLFLOW, Place, artifacts, place_of, registry
@@ -71,6 +72,8 @@ def test_a_worse_version_is_refused_and_nothing_but_its_tag_changes(place: Place
     assert (alias(place), len(numbers(place))) == (1, 1)
     with registry(place.tracking_uri) as client:
         said = client.get_model_version(NAME, "3").tags["gate.champion"]
+        (table,) = client.list_artifacts(client.get_model_version(NAME, "3").run_id, "verdicts")
+    assert table.path == "verdicts/champion.md"
     assert said.startswith("refused: val mask_AP50: max_regression: ")
     assert "against" in said
 
@@ -127,6 +130,12 @@ def test_scores_that_were_registered_without_a_hash_are_no_evidence(place: Place
         client.delete_model_version_tag(NAME, "1", f"{SCORES}val")
     decision = promote(place, 1, ALIAS, GATE)
     assert "files: its scores were registered without a hash" in refusal(decision.verdicts)
+
+
+def test_files_that_were_registered_without_a_hash_are_refused(place: Place) -> None:
+    with registry(place.tracking_uri) as client:
+        client.delete_model_version_tag(NAME, "1", SEAL_TAG)
+    assert refusal(promote(place, 1, ALIAS, GATE).verdicts) == "files: its files were registered without a hash"
 
 
 def test_a_version_that_is_not_what_it_was_is_not_rolled_back_to(place: Place) -> None:
