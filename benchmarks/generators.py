@@ -23,8 +23,10 @@ from photos import caption
 from rich.console import Console
 from rich.table import Table
 
+from oapseg.encode.encoder import Encoder
 from oapseg.encode.load import load_encoder
 from oapseg.encode.patches import Patches
+from oapseg.evaluate.generators import make_generator
 from oapseg.params import Params, default_params_path, load_params
 from oapseg.pool import GENERATORS
 from oapseg.pool.generator import Generator
@@ -51,7 +53,8 @@ def main() -> None:
     names = (
         list(GENERATORS) if args.only is None else ["oap", *(name for name in args.only.split(",") if name != "oap")]
     )
-    sets = [encoded_photos(args.photos, side, args.count, params, args.device) for side in args.sides]
+    encoder = load_encoder(params.encode).to(args.device)
+    sets = [encoded_photos(args.photos, side, args.count, params, encoder) for side in args.sides]
     table = Table(
         "generator",
         *(f"{side} x {side}, {what}" for side in args.sides for what in ("masks", "ms a photo", "of OAP's")),
@@ -60,7 +63,7 @@ def main() -> None:
         caption=caption(load),
     )
     oap: dict[int, float] = {}
-    for name, generator in to_time(names, params, lapack=not args.no_lapack):
+    for name, generator in to_time(names, params, encoder, lapack=not args.no_lapack):
         cells = []
         for side, photos in zip(args.sides, sets, strict=True):
             try:
@@ -74,10 +77,10 @@ def main() -> None:
     Console(width=140).print(table)
 
 
-def to_time(names: list[str], params: Params, *, lapack: bool) -> Iterator[tuple[str, Generator]]:
+def to_time(names: list[str], params: Params, encoder: Encoder, *, lapack: bool) -> Iterator[tuple[str, Generator]]:
     """The generators with their names, OAP first, and those that have a choice of solver a second time with LAPACK."""
     for name in names:
-        generator = GENERATORS[name](**params.pool[name])
+        generator = make_generator(name, params, encoder)
         yield name, generator
         if lapack and getattr(generator, "solver", "eigh") != "eigh":
             yield f"{name}, LAPACK", dataclasses.replace(generator, solver="eigh")  # type: ignore[type-var]
@@ -101,15 +104,14 @@ def synchronise(photo: Patches) -> None:
         torch.cuda.synchronize(photo.features.device)
 
 
-def encoded_photos(folder: Path | None, side: int, count: int, params: Params, device: str) -> list[Patches]:
+def encoded_photos(folder: Path | None, side: int, count: int, params: Params, encoder: Encoder) -> list[Patches]:
     """Features of the first photos of a folder, or of the embedded sample, on a grid of `side` x `side` patches."""
-    encoder = load_encoder(params.encode).to(device)
     with tempfile.TemporaryDirectory() as temporary:
         if folder is None:
             make_sample(temporary, params.sample, seed=params.seed, workers=params.shards.workers)
             folder = Path(temporary) / "images"
         images = [decode((folder / name).read_bytes()) for name in islice(photo_names(folder), count)]
-        return encoder.patches([image.to(device) for image in images], side * encoder.patch_px)
+        return encoder.patches(images, side * encoder.patch_px)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,15 @@
     python benchmarks/score.py                         5,000 photos of 640 x 480 px with 100 masks and 7 labels each
     python benchmarks/score.py --photos 1000 5000      also fewer, to see what memory does
     python benchmarks/score.py --ours-alone --photos 1250 2500 5000 10000
+    python benchmarks/score.py --tasks                 instead, what semantic, panoptic and saliency scores hold
 
 Drawing and writing the masks is apart: a minute for 5,000 photos, into a temporary folder. Each side then reads the
 same files in a process of its own, one thread, and computes COCO's 12 numbers for masks and for boxes; ours reads photo
 by photo. pycocotools takes two minutes and 2 GB for 5,000 photos. Without it all numbers of photos are read from one
 set, the largest.
+
+`--tasks` counts what Python and numpy allocate (tracemalloc) for photos of 64 x 64 px with up to 8 labels, 12
+regions and 20 masks each: once all are seen, and at most while they are scored with 200 resamples.
 """
 
 import argparse
@@ -20,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,20 +33,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 from rich.table import Table
 
+from oapseg.evaluate import panoptic, saliency, semantic
 from oapseg.evaluate.instances import score_class_agnostic
 from oapseg.evaluate.intervals import resample_photos
+from oapseg.evaluate.merge import merge
 from oapseg.evaluate.overlaps import Photo, find_overlaps
+from oapseg.masks import mask_to_rle
 
 WIDTH, HEIGHT = 640, 480
 MASKS, LABELS, NEAR = 100, 7, 5  # a photo; predictions near each label, the others anywhere
 RESAMPLES = 200
+SMALL, DRAWN = (64, 64), 60  # px of the photos of `--tasks`, and how many different ones come in turns
+CLASSES, CLUSTERS = 27, 128
 STATS = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100"]
 STATS += ["AR100_small", "AR100_medium", "AR100_large"]
 
@@ -50,11 +61,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, nargs="+", default=[5000])
     parser.add_argument("--ours-alone", action="store_true", help="leave pycocotools out")
+    parser.add_argument("--tasks", action="store_true", help="what other scores than instances' hold, and no more")
     parser.add_argument("--child", nargs=3, metavar=("SIDE", "FOLDER", "PHOTOS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         side, folder, photos = args.child
         print(json.dumps({"ours": ours, "pycocotools": plain}[side](Path(folder), int(photos))))
+        return
+    console = Console(width=110)
+    if args.tasks:
+        console.print(tasks(args.photos))
         return
     load = os.getloadavg()[0]
     table = Table("photos", "", "wall s", "CPU s", "peak MB", "of which: CPU s, peak MB by then")
@@ -70,7 +86,6 @@ def main() -> None:
             apart = max(abs(first["scores"][name] - second["scores"][name]) for name in second["scores"])
             table.add_row("", "ratio", *ratios, f"{len(second['scores'])} numbers, at most {apart:.0e} apart")
             table.add_section()
-    console = Console(width=110)
     console.print(table)
     libraries = f"numpy {np.__version__}, pycocotools {version('pycocotools')}"
     machine = f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f} before"
@@ -126,6 +141,76 @@ def plain(folder: Path, photos: int) -> dict[str, Any]:
             scores |= {f"{measure}_{name}": value for name, value in zip(STATS, evaluation.stats, strict=True)}
             clock.lap(f"{measure} scores")
     return clock.taken() | {"scores": scores, "parts": clock.parts}
+
+
+def tasks(counts: list[int]) -> Table:
+    """What the scores of each task hold of a photo, and their peak."""
+    table = Table("photos", "task", "held, kB a photo", "peak, kB a photo", "peak MB")
+    drawn = [small(number) for number in range(DRAWN)]
+    for photos in counts:
+        draws = resample_photos(photos, RESAMPLES, 0)
+        for task in ("semantic", "panoptic", "saliency"):
+            tracemalloc.start()
+            seen = [see(task, *drawn[number % DRAWN]) for number in range(photos)]
+            held = tracemalloc.get_traced_memory()[0]
+            score(task, seen, draws)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            table.add_row(
+                f"{photos:,}", task, f"{held / photos / 1e3:.1f}", f"{peak / photos / 1e3:.1f}", f"{peak / 1e6:.0f}"
+            )
+    return table
+
+
+def see(task: str, labels: list[dict[str, Any]], results: list[dict[str, Any]]) -> Any:
+    """What is kept of a photo for a task, as the step evaluate keeps it."""
+    if task == "semantic":
+        truth = semantic.true_classes({"panoptic": labels}, size=SMALL)
+        counts = semantic.confusion(truth, semantic.predicted_clusters(results, SMALL, key="place"))
+        return counts, semantic.renamed(counts, {each["place"]: each["category_id"] for each in results})
+    if task == "panoptic":
+        return panoptic.shared_segments(labels, merge(results, SMALL, min_score=0.5, max_overlap=0.5))
+    return saliency.photo_saliency(labels, results, SMALL, min_score=0.5, min_area=0.07, min_ratio=0.3)
+
+
+def score(task: str, seen: list[Any], draws: Int[np.ndarray, "R B"]) -> None:
+    if task == "semantic":
+        photos, order = [named for _, named in seen], list(range(CLASSES))
+        to_class = semantic.fit_mapping(photos, order, "votes")
+        semantic.score_semantic(semantic.class_pixels(photos, to_class, order), draws)
+    elif task == "panoptic":
+        classes = panoptic.classes_of([{"id": number, "isthing": number % 2} for number in range(CLASSES)])
+        named = panoptic.fit_mapping(seen, classes, "votes")
+        panoptic.score_panoptic(panoptic.quality_counts(seen, named, classes, min_stuff_px=20), classes, draws)
+    else:
+        saliency.score_saliency(seen, draws)
+
+
+def small(number: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Labels and results of a small photo: rectangles over each other, which labels and regions see from above."""
+    rng = np.random.default_rng(number)
+
+    def rectangle() -> Bool[np.ndarray, "h w"]:
+        (top, left), (height, width) = rng.integers(0, 56, 2), rng.integers(8, 40, 2)
+        mask = np.zeros(SMALL, dtype=bool)
+        mask[top : top + height, left : left + width] = True
+        return mask
+
+    def from_above(ground: int, count: int) -> list[Bool[np.ndarray, "h w"]]:
+        names = np.full(SMALL, ground)
+        for name in range(1, count + 1):
+            names[rectangle()] = name
+        return [names == name for name in np.unique(names) if name >= 0]
+
+    def said(mask: Bool[np.ndarray, "h w"], categories: int, **more: Any) -> dict[str, Any]:
+        rle = mask_to_rle(torch.from_numpy(mask))
+        box = coco_mask.toBbox(rle).tolist()
+        return {"category_id": int(rng.integers(categories)), "segmentation": rle, "bbox": box, "iscrowd": 0, **more}
+
+    labels = [said(mask, CLASSES) for mask in from_above(-1, 8)]
+    results = [said(rectangle(), CLUSTERS, kind="instance", score=float(rng.random())) for _ in range(20)]
+    results += [said(mask, CLUSTERS, kind="region", score=1.0) for mask in from_above(0, 11)]
+    return labels, [each | {"place": 40 * number + place} for place, each in enumerate(results)]
 
 
 class Clock:

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from oapseg.checkpoint.export import CLUSTERS, HASHES, load_model
 from oapseg.encode.load import load_folder
 from oapseg.evaluate.generators import check_name, decided_by, make_generator
 from oapseg.evaluate.named import name_results
+from oapseg.evaluate.pooling import choice_of, dense_crf
 from oapseg.evaluate.predict import (
     EQUAL_RULE,
     GENERATOR_REGIONS,
@@ -26,7 +28,6 @@ from oapseg.evaluate.predict import (
 )
 from oapseg.evaluate.predictions import Maker, Predict, write_makers, write_predictions
 from oapseg.params import Params, load_params
-from oapseg.refine.crf import DenseCRF
 from oapseg.shards.manifest import Manifest, load_manifest
 
 WITHOUT_EFFECT = {"device", "batch", "train"}  # on a prediction
@@ -70,11 +71,11 @@ def predict_sets(
     encoder = load_folder(encoder_folder).to(device)
     check_side(params.predict, encoder, section)
     generator = make_generator(name, params, encoder)
-    crf = DenseCRF(**params.refine.crf) if params.predict.crf else None
-    pooled = generator_predictor(encoder, generator.batch, params.predict, crf)
+    crf, choice = dense_crf(params), choice_of(params)
+    pooled = generator_predictor(encoder, generator.batch, params.predict, crf, choice)
     pooled_from = _hash(encoder_folder)
-    decided = [*decided_by(name, params), pooled_from]
-    views = generator_views(params.predict, crf)
+    decided = [*decided_by(name, params), pooled_from, *([] if choice is None else [asdict(choice)])]
+    views = generator_views(params.predict, crf, choice)
     makers = {"generator": Maker(EQUAL_RULE, GENERATOR_REGIONS, pooled_from, name, views)}
     for out, manifest in sets.items():
         _write(out, "generator", manifest, pooled, params, decided)

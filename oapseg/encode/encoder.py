@@ -1,5 +1,7 @@
 """A self-supervised ViT that gives its tokens block by block, and the keys of its last self-attention layer."""
 
+import hashlib
+import json
 from typing import Any, NamedTuple
 
 import timm
@@ -117,6 +119,15 @@ def key_projection(attention: Any) -> tuple[Float[Tensor, "C D"], Float[Tensor, 
     if attention.qkv.bias is not None:
         return weight, attention.qkv.bias[width : 2 * width]
     return weight, getattr(attention, "k_bias", None)
+
+
+def encoder_hash(encoder: Encoder) -> str:
+    """A hash of an encoder's weights and normalisation, wherever they were read from."""
+    digest = hashlib.sha256(json.dumps(encoder.architecture, sort_keys=True).encode())
+    for name, tensor in {**encoder.state_dict(), "mean": encoder.mean, "std": encoder.std}.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def build_vit(architecture: dict[str, Any]) -> nn.Module:

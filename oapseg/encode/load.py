@@ -1,7 +1,6 @@
 """Where an encoder's weights come from, and the folder that holds them once they are found."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +63,9 @@ def resolve(params: EncodeParams, folder: Path) -> Encoder:
     """Put the encoder that section `encode` names into `folder`, so that all later steps need no network."""
     encoder = load_encoder(params)
     if params.name in ("starter", "own"):
-        origin = STARTER if params.name == "starter" else Path(str(params.weights))
-        folder.mkdir(parents=True, exist_ok=True)
+        origin: str | Path = STARTER if params.name == "starter" else str(params.weights)
         for name in ("config.json", "model.safetensors"):
-            shutil.copyfile(origin / name, folder / name)
+            storage.write_bytes(folder / name, storage.read_bytes(storage.join(origin, name)))
     else:
         save_folder(encoder, folder, notes={"origin": params.name, "weights": params.weights})
     return encoder

@@ -22,7 +22,10 @@ from oapseg import storage
 from oapseg.params import TextParams
 
 ENDINGS = re.compile(r"(-(other|merged|stuff|things|tile|wood|concrete))+$")  # of COCO's names
-UNFIT = (RuntimeError, LookupError, ValueError, AssertionError, EOFError, OSError, pickle.UnpicklingError)
+UNFIT = (  # of a file that is cut short, no state of a network, or that of another one
+    *(RuntimeError, LookupError, ValueError, AssertionError, EOFError, OSError),
+    *(AttributeError, TypeError, pickle.UnpicklingError, SafetensorError),
+)
 
 
 class Clip(NamedTuple):

@@ -13,8 +13,8 @@ from oapseg.evaluate.ground_truth import shard_labels
 from oapseg.evaluate.instances import score_class_agnostic
 from oapseg.evaluate.intervals import resample_photos
 from oapseg.evaluate.overlaps import Photo, find_overlaps
-from oapseg.evaluate.pooling import Job, fingerprint, pool_set, probe_set
-from oapseg.evaluate.predict import EQUAL_RULE
+from oapseg.evaluate.pooling import Job, choice_of, fingerprint, pool_set, probe_set
+from oapseg.evaluate.predict import CHOICE_RULE, EQUAL_RULE
 from oapseg.evaluate.predictions import Parts, Predictions, is_whole
 from oapseg.params import Params
 from oapseg.shards.manifest import Manifest
@@ -102,13 +102,16 @@ def rank(row: Row) -> tuple[float, ...]:
 def _row(job: Job, peak: int | None, manifest: Manifest, params: Params) -> Row:
     folder = job.parts.folder
     scores, equal = _score(folder, manifest, params)
+    rule = EQUAL_RULE if equal else OWN_RULE
+    if (choice := choice_of(params)) is not None:
+        rule += f"; {CHOICE_RULE.format(choice)}"
     return Row(
         name=job.name,
         folder=folder,
         failed=job.failed,
         cost=read_cost(folder, range(len(manifest.shards))),
         peak_bytes=peak,
-        score_rule=EQUAL_RULE if equal else OWN_RULE,
+        score_rule=rule,
         scores=scores,
     )
 

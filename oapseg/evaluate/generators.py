@@ -6,11 +6,12 @@ from typing import Any
 from oapseg import storage
 from oapseg.checkpoint.export import HASHES, read_files
 from oapseg.checkpoint.model import Model, model_of
-from oapseg.encode.encoder import Encoder
+from oapseg.encode.encoder import Encoder, encoder_hash
 from oapseg.encode.patches import Patches
 from oapseg.masks import INSTANCE, Masks
 from oapseg.params import Params
 from oapseg.pool import GENERATORS
+from oapseg.pool.concept_generator import encoder_of
 from oapseg.pool.generator import Generator
 
 NETWORKS = ("weights", "divider")  # keys of generators' sections that name a file of weights or a model's folder
@@ -40,9 +41,13 @@ def check_name(name: str, key: str | None = None) -> None:
 def make_generator(name: str, params: Params, encoder: Encoder) -> Generator:
     """A generator from its section of `pool`; `encoder` is the one whose features it will pool.
 
-    Errors: `ValueError` where a network that the section names is not there.
+    Errors: `ValueError` where a network that the section names is not there, or says that it is for another encoder.
     """
     settings = dict(params.pool[name])
+    if name == "acseg" and storage.exists(weights := settings["weights"]):
+        made_for = encoder_of(weights)
+        if made_for is not None and made_for != encoder_hash(encoder):
+            raise ValueError(f"pool.acseg.weights: {weights} was trained for another encoder; train with this one")
     if name == "divide_conquer":
         if (divider := settings["divider"]) is not None:
             settings["divider"] = Objects(model_of(read_files(divider), encoder.mean.device, divider))

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, Tex
 from torch import Tensor
 
 from oapseg.encode.averaged import averaged_patches
-from oapseg.encode.encoder import Encoder
+from oapseg.encode.encoder import Encoder, encoder_hash
 from oapseg.encode.patches import Patches
 from oapseg.evaluate.cost import write_cost
 from oapseg.evaluate.generators import decided_by, make_generator
@@ -32,6 +32,7 @@ from oapseg.params import Params, PredictParams
 from oapseg.pool.generator import Generator
 from oapseg.progress import Progress
 from oapseg.refine.crf import DenseCRF
+from oapseg.refine.regions import Choice
 from oapseg.shards.manifest import Manifest
 from oapseg.shards.parts import Part
 from oapseg.shards.read import Photos, Sample
@@ -84,18 +85,14 @@ def fingerprint(name: str, params: Params, encoder: Encoder, manifest: Manifest)
     Errors: `ValueError` where its weights are not there.
     """
     shards = [shard.sha256 for shard in manifest.shards]
-    seen = [params.predict.model_dump(include=NEEDED), params.refine.crf.model_dump() if params.predict.crf else None]
+    seen: list[Any] = [
+        params.predict.model_dump(include=NEEDED),
+        params.refine.crf.model_dump() if params.predict.crf else None,
+    ]
+    if (choice := choice_of(params)) is not None:
+        seen.append(asdict(choice))
     content = [name, decided_by(name, params), seen, encoder_hash(encoder), shards]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def encoder_hash(encoder: Encoder) -> str:
-    """A hash of an encoder's weights and normalisation, wherever they were read from."""
-    digest = hashlib.sha256(json.dumps(encoder.architecture, sort_keys=True).encode())
-    for name, tensor in {**encoder.state_dict(), "mean": encoder.mean, "std": encoder.std}.items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def encode(encoder: Encoder, images: Sequence[UInt8[Tensor, "_H _W 3"]], params: PredictParams) -> list[Patches]:
@@ -106,6 +103,12 @@ def encode(encoder: Encoder, images: Sequence[UInt8[Tensor, "_H _W 3"]], params:
 def dense_crf(params: Params) -> DenseCRF | None:
     """The refinement of all masks, where `predict.crf` asks for it."""
     return DenseCRF(**params.refine.crf) if params.predict.crf else None
+
+
+def choice_of(params: Params) -> Choice | None:
+    """Which instance masks of a generator are kept, where section `refine` drops any."""
+    refine = params.refine
+    return Choice(refine.min_area, refine.max_iou) if refine.min_area > 0 or refine.max_iou < 1 else None
 
 
 def probe_set(name: str, params: Params, encoder: Encoder, manifest: Manifest) -> Probed:
@@ -174,7 +177,7 @@ def _pool_batch(
         return
     patches = encode(encoder, [sample.image for sample in samples], params.predict)
     edges = [photo_edges(sample.image, each.grid) for sample, each in zip(samples, patches, strict=True)]
-    crf = dense_crf(params)
+    crf, choice = dense_crf(params), choice_of(params)
     for job, done in todo:
         skip = done.photos - at
         found = _timed(job, done, samples[skip:], patches[skip:])
@@ -182,7 +185,7 @@ def _pool_batch(
             done.photos += 1
             if masks is not None:
                 masks = masks if crf else masks.to("cpu")  # a CRF stays where the generator is
-                done.results += generator_results(sample, masks, params.predict, crf).results
+                done.results += generator_results(sample, masks, params.predict, crf, choice).results
                 _measure(done, on_grid(masks.to("cpu"), each.grid), edge)
 
 

@@ -19,6 +19,7 @@ from oapseg.model.segmenter import Segmenter
 from oapseg.params import Device, PredictParams
 from oapseg.refine.crf import CRFOnPhoto, DenseCRF
 from oapseg.refine.levels import at_level
+from oapseg.refine.regions import Choice
 from oapseg.shards.read import Sample
 
 KIND_NAMES = {INSTANCE: "instance", SEMANTIC: "semantic"}
@@ -35,9 +36,8 @@ CRF_RULE = (
     "near and alike: {0.bilateral_weight:g} within {0.bilateral_sigma_px:g} px, {0.bilateral_sigma_colour:g} of 255), "
     "holes of instances filled, masks that it changes by more than half dropped"
 )
-GENERATOR_REGIONS = (
-    "semantic masks in the generator's order, the first at a place wins; clusters by k-means of features"
-)
+CHOICE_RULE = "of instances at least {0.min_area:g} of the photo, IoU with a better one at most {0.max_iou:g}"
+GENERATOR_REGIONS = "semantic masks in the generator's order, the first at a place wins"
 
 
 Pool = Callable[[list[Patches]], list[Masks]]  # a generator's `batch`
@@ -75,9 +75,10 @@ def model_views(params: PredictParams, crf: DenseCRF | None) -> str:
     return _views(params, windows if params.windows > 1 else "", "masks of", crf)
 
 
-def generator_views(params: PredictParams, crf: DenseCRF | None) -> str:
+def generator_views(params: PredictParams, crf: DenseCRF | None, choice: Choice | None = None) -> str:
     """What a generator's features are of and what was done with its masks, in words."""
-    return _views(params, "", "features of", crf)
+    said = _views(params, "", "features of", crf)
+    return said if choice is None else f"{said}; {CHOICE_RULE.format(choice)}"
 
 
 def _views(params: PredictParams, windows: str, what: str, crf: DenseCRF | None) -> str:
@@ -112,21 +113,30 @@ def model_predictor(segmenter: Segmenter, params: PredictParams, crf: DenseCRF |
     return predict
 
 
-def generator_predictor(encoder: Encoder, pool: Pool, params: PredictParams, crf: DenseCRF | None = None) -> Predict:
+def generator_predictor(
+    encoder: Encoder, pool: Pool, params: PredictParams, crf: DenseCRF | None = None, choice: Choice | None = None
+) -> Predict:
     """Photos to a generator's results on the plain encoder's patches, by score, equal ones in its order."""
 
     def predict(samples: list[Sample]) -> list[PhotoResults]:
         images = [sample.image for sample in samples]
         pooled = pool(averaged_patches(encoder, images, params.image_px, params.scales, params.flip))
-        return [generator_results(*each, params, crf) for each in zip(samples, pooled, strict=True)]
+        return [generator_results(*each, params, crf, choice) for each in zip(samples, pooled, strict=True)]
 
     return predict
 
 
-def generator_results(sample: Sample, masks: Masks, params: PredictParams, crf: DenseCRF | None = None) -> PhotoResults:
-    """A generator's masks of one photo as results at the photo's size, by score, equal ones in its order."""
+def generator_results(
+    sample: Sample, masks: Masks, params: PredictParams, crf: DenseCRF | None = None, choice: Choice | None = None
+) -> PhotoResults:
+    """A generator's masks of one photo as results at the photo's size, by score, equal ones in its order.
+
+    Instances are chosen before those that are left are counted and refined.
+    """
     if params.level is not None:
         masks = masks.select(at_level(masks.masks, masks.level, masks.kind, masks.scores, params.level))
+    if choice is not None:
+        masks = choice(masks)
     masks = masks.select(best_of_each_kind(masks.scores, masks.kind, params.max_masks))
     predicted = _pooled(masks, sample.image)
     placed, _ = masks_and_regions(predicted, _field(crf, sample, masks.masks.device))

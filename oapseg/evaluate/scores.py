@@ -70,8 +70,11 @@ def score_maker(
     def draws(count: int) -> Int[np.ndarray, "R B"]:
         return resample_photos(count, params.bootstrap, seed)
 
-    def mapped(clusters: int) -> dict[str, Any]:
-        return {"mapping": params.mapping, "fit_on": fit_split, "mapped_clusters": clusters}
+    def mapped(rule: str, clusters: int) -> dict[str, Any]:
+        if maker.generator is not None:
+            rule += f"; clusters by k-means of the masks' features into {params.feature_clusters}"
+        fitted = {"mapping": params.mapping, "fit_on": fit_split, "mapped_clusters": clusters}
+        return {"score_rule": maker.said(rule)} | fitted
 
     def of_measures(measured: dict[str, Measured]) -> dict[str, Measured]:
         return {name: each for name, each in measured.items() if name.startswith(benchmark.measures)}
@@ -100,23 +103,21 @@ def score_maker(
             federated = class_aware.is_federated(seen.overlaps)
             votes = params.vote_score, params.vote_iou
             rule = {"protocol": class_aware.protocol(benchmark.max_dets, *votes, federated=federated)}
-            group.add(CLASS, of_measures(measured), said | rule | mapped(len(to_class)))
+            group.add(CLASS, of_measures(measured), said | rule | mapped(maker.score_rule, len(to_class)))
     if photos := len(seen.confusions):
         classes = benchmark.classes.order()
         to_class = semantic.fit_mapping(fit.confusions, classes, params.mapping)
         counts = semantic.class_pixels(seen.confusions, to_class, classes)
         rule = {"protocol": semantic.protocol(benchmark.short_side_px, benchmark.crop_px)}
-        said = common | {"images": photos, "score_rule": maker.said(maker.region_rule)} | rule
-        group.add("semantic_", semantic.score_semantic(counts, draws(photos)), said | mapped(len(to_class)))
+        said = common | {"images": photos} | rule | mapped(maker.region_rule, len(to_class))
+        group.add("semantic_", semantic.score_semantic(counts, draws(photos)), said)
     if photos := len(seen.shared):
         named = panoptic.fit_mapping(fit.shared, benchmark.classes, params.mapping)
         quality = panoptic.quality_counts(seen.shared, named, benchmark.classes, min_stuff_px=params.stuff_px)
         rule = {"protocol": panoptic.protocol(params.panoptic_score, params.panoptic_overlap, params.stuff_px)}
-        both = maker.said(f"{maker.score_rule}; regions: {maker.region_rule}")
-        said = common | {"images": photos, "score_rule": both} | rule
-        total = len(named.instances) + len(named.regions)
+        both, total = f"{maker.score_rule}; regions: {maker.region_rule}", len(named.instances) + len(named.regions)
         measured = panoptic.score_panoptic(quality, benchmark.classes, draws(photos))
-        group.add("panoptic_", measured, said | mapped(total))
+        group.add("panoptic_", measured, common | {"images": photos} | rule | mapped(both, total))
     if photos := len(seen.saliency):
         rule = {"protocol": saliency.protocol(params.saliency_score, params.saliency_area, params.saliency_ratio)}
         said = common | {"images": photos, "score_rule": maker.said(maker.score_rule)} | rule

@@ -21,7 +21,7 @@ from oapseg.evaluate.generators import make_generator
 from oapseg.evaluate.instances import score_class_agnostic
 from oapseg.evaluate.intervals import resample_photos
 from oapseg.evaluate.overlaps import Photo, find_overlaps
-from oapseg.evaluate.pooling import dense_crf, encode
+from oapseg.evaluate.pooling import choice_of, dense_crf, encode
 from oapseg.evaluate.predict import generator_results
 from oapseg.masks import INSTANCE, Masks
 from oapseg.monitor.label_free import (
@@ -203,7 +203,7 @@ def _measures(views: Views, *found: Masks) -> dict[str, float]:
 
 
 def _photo(sample: Sample, masks: Masks, params: Params) -> Photo:
-    results = generator_results(sample, masks, params.predict, dense_crf(params)).results
+    results = generator_results(sample, masks, params.predict, dense_crf(params), choice_of(params)).results
     return Photo(sample.labels | {"id": sample.labels["image_id"]}, sample.labels["instances"], results)
 
 

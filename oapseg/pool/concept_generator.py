@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from oapseg import storage
 
 HEADER = "concept_generator"
+ENCODER = "encoder"  # its hash, beside the sizes: one value, as safetensors writes several in any order
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ class ConceptGenerator(nn.Module):
         return concepts
 
 
-def save_generator(generator: ConceptGenerator, location: str | Path) -> None:
-    """Write the weights as one safetensors file, the sizes in its header."""
+def save_generator(generator: ConceptGenerator, location: str | Path, encoder: str | None = None) -> None:
+    """Write the weights as one safetensors file; the sizes, and the hash of the encoder they suit, in its header."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    storage.write_bytes(location, save(weights, {HEADER: json.dumps(asdict(generator.size))}))
+    said = asdict(generator.size) | ({} if encoder is None else {ENCODER: encoder})
+    storage.write_bytes(location, save(weights, {HEADER: json.dumps(said)}))
 
 
 def load_generator(location: str | Path) -> ConceptGenerator:
@@ -74,11 +76,25 @@ def load_generator(location: str | Path) -> ConceptGenerator:
 
     Errors: `ValueError` where the file is of something else.
     """
+    return _read(location)[0]
+
+
+def encoder_of(location: str | Path) -> str | None:
+    """The hash of the encoder that weights were trained for; none where their file does not say.
+
+    Errors: `ValueError` where the file is of something else.
+    """
+    return _read(location)[1]
+
+
+def _read(location: str | Path) -> tuple[ConceptGenerator, str | None]:
     data = storage.read_bytes(location)
     try:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # safetensors: its length, then JSON
-        generator = ConceptGenerator(Size(**json.loads(header["__metadata__"][HEADER])))
+        said = json.loads(header["__metadata__"][HEADER])
+        encoder = said.pop(ENCODER, None)
+        generator = ConceptGenerator(Size(**said))
         generator.load_state_dict(load(data))
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{location}: no weights of a concept generator ({type(error).__name__})") from None
-    return generator.eval()
+    return generator.eval(), encoder

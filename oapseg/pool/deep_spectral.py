@@ -61,7 +61,7 @@ class DeepSpectral(Generator):
         return self.batch([patches])[0]
 
     def batch(self, patches: list[Patches]) -> list[Masks]:
-        """Masks of each photo, one by one: their foregrounds differ in size."""
+        """Masks of each photo, one by one: with `drop` the second graph has as many nodes as the foreground patches."""
         photos = (features for group in grouped(patches) for features in group)
         return [described(self._masks(*each), each[1]) for each in zip(photos, patches, strict=True)]
 

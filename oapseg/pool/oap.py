@@ -31,10 +31,10 @@ class Step(NamedTuple):
 class OAP(Generator):
     """Algorithm 1 with the fields of section `pool.oap`.
 
-    Masks come by level and, within one, instances first. A region that several levels make is one mask, at the first
-    level that made it. An instance mask lives on until the level of the smallest instance mask that holds it and more,
-    or to the last level; `layers` has the regions of every level, semantic ones too. A region's features depend on the
-    region alone (Eq. 6), so nothing is lost with the copies. Scores are 1: the method has none.
+    Masks come by level and, within one, instances first. A region that several levels make is one mask, and its level
+    the first that made it, the only one kept. An instance mask lives on until the level of the smallest instance mask
+    that holds it and more, or to the last level; `layers` has the regions of every level, semantic ones too. A region's
+    features depend on the region alone (Eq. 6), so nothing is lost with the copies. Scores are 1: the method has none.
 
     `vote` is `mean` by default: on 206 photos of COCO val2017, at 224 px with the starter encoder and the thresholds of
     `params.yaml`, class-agnostic masks have AP 0.16, AP50 0.52, AR100 4.06 by `mean`, and 0.15, 0.49, 4.06 by `sum`
@@ -88,8 +88,9 @@ class OAP(Generator):
         of both at once, at the boundary of the two layers, and more often only where the merges are `stable` or a GPU
         had too little room for pairs (`_enough`).
 
-        A photo's nodes have one matrix of rows, of N x N floats at most. Semantic regions have none, as nothing merges
-        them further, but where the merges are `stable`: then they have a second one.
+        Alive at once: a photo's matrix of rows, of N x N floats at most, and in a merge the rows of its new nodes, half
+        of one more at most. Semantic regions have no rows, as nothing merges them further, but where the merges are
+        `stable`: then they have a second matrix, and with a merge there are 2.5 at most.
         """
         photos = photos_of(patches)
         with full_precision(photos.features.device):

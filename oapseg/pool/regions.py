@@ -114,7 +114,10 @@ def photos_of(patches: list[Patches]) -> Photos:
 
 
 def made_before(regions: Regions, earlier: list[Regions]) -> Bool[Tensor, " S"]:
-    """Whether a region is also one of an earlier level: as large as the one at its first patch, and nowhere else."""
+    """Whether a region is also one of an earlier level: as large as the one at its first patch, and nowhere else.
+
+    Such copies are dropped: what is kept is the region with its first level, not the later ones that made it again.
+    """
     node = regions.node.flatten()
     patch = torch.arange(len(node), device=node.device)
     first = torch.full_like(regions.area, len(node)).scatter_reduce(0, node, patch, "amin")

@@ -3,16 +3,21 @@
 Parts and holes are found by scipy on the CPU; what comes back lies on the device of what came in.
 """
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from scipy import ndimage
 from torch import Tensor
 
+from oapseg.masks import SEMANTIC, Masks
 from oapseg.masks import area as areas
 from oapseg.masks import iou as overlaps
 
 SIDE_BY_SIDE = np.array([[[0, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0] * 3] * 3])
+ROUNDING = 1e-6  # cells by which a product may exceed the whole number that it is: 0.07 x 100 > 7
 
 
 def components(masks: Bool[Tensor, "S h w"]) -> tuple[Bool[Tensor, "T h w"], Int[Tensor, " T"]]:
@@ -27,17 +32,6 @@ def components(masks: Bool[Tensor, "S h w"]) -> tuple[Bool[Tensor, "T h w"], Int
     source = torch.from_numpy(first[order] // max(1, labels[0].size if len(labels) else 1))
     parts = torch.from_numpy(labels)[source] == torch.from_numpy(names[order])[:, None, None]
     return parts.to(masks.device), source.to(masks.device)
-
-
-def largest_component(masks: Bool[Tensor, "S h w"]) -> Bool[Tensor, "S h w"]:
-    """The largest part of each mask, the first of equal ones; an empty mask stays empty."""
-    largest = torch.zeros_like(masks)
-    for index, mask in enumerate(masks.cpu().numpy()):
-        labels, count = ndimage.label(mask, SIDE_BY_SIDE[1])
-        if count:
-            names, first, sizes = np.unique(labels[mask], return_index=True, return_counts=True)
-            largest[index] = torch.from_numpy(labels == names[np.lexsort((first, -sizes))[0]])
-    return largest
 
 
 def fill_holes(masks: Bool[Tensor, "S h w"]) -> Bool[Tensor, "S h w"]:
@@ -61,3 +55,26 @@ def drop_duplicates(masks: Bool[Tensor, "S h w"], iou: float) -> Int[Tensor, " T
 def drop_small(masks: Bool[Tensor, "S h w"], area: int) -> Int[Tensor, " T"]:
     """Positions of the masks of at least `area` cells."""
     return (areas(masks) >= area).nonzero()[:, 0]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which instance masks of a photo are worth keeping, two fields of section `refine`; semantic masks all are.
+
+    Too small ones go first, then copies, of which the one with the better score stays, the first of equal ones. An area
+    is one on the masks' own grid, which spans the photo.
+    """
+
+    min_area: float  # of the photo's; 0 drops none
+    max_iou: float  # with a mask that is kept; 1 drops none
+
+    def __call__(self, masks: Masks) -> Masks:
+        """The masks that are kept, in the order given."""
+        order = masks.scores.argsort(descending=True, stable=True)
+        own = order[masks.kind[order] != SEMANTIC]
+        cells = math.ceil(self.min_area * math.prod(masks.masks.shape[1:]) - ROUNDING)
+        own = own[drop_small(masks.masks[own], cells)]
+        own = own[drop_duplicates(masks.masks[own], self.max_iou)]
+        kept = masks.kind == SEMANTIC
+        kept[own] = True
+        return masks.select(kept)

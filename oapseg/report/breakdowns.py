@@ -9,9 +9,8 @@ from oapseg.report.chart import Mark, columns, precision_recall
 
 SHOWN_CLASSES: Final = 16  # of a confusion matrix, the most frequent ones
 MEASURED: Final = {"mask": "masks", "box": "boxes"}
-DEEP: Final = 0.55  # share of a cell from which its colour is too deep for dark ink
 LETTERS: Final = 18  # of a class's name
-COLOURED: Final = ("pretrained", GENERATOR, MODEL)  # the last one on top
+COLOURED: Final = (GENERATOR, "pretrained", MODEL)  # the last one on top
 CONFUSIONS: Final = {  # heading and unit
     "instance": ("Things", "annotated things by the class of the mask that overlaps them most, at IoU 0.5 or more"),
     "semantic": ("Pixels", "labelled pixels by the class of their cluster"),
@@ -111,9 +110,8 @@ def _matrix(confusion: dict[str, Any], names: dict[str, str]) -> str:
         cells = []
         for column in range(len(shown) + len(COLUMNS_LEFT)):
             share = table[number, column] / totals[row]
-            kinds = " ".join(["right"] * (column == number) + ["deep"] * (share >= DEEP))
-            text = f"{100 * share:.0f}" if share >= 0.005 else ""
-            cells.append(f'<td class="{kinds}" style="--p:{share:.2f}">{text}</td>')
+            kind, text = "right" if column == number else "", f"{100 * share:.0f}" if share >= 0.005 else ""
+            cells.append(f'<td class="{kind}" style="--p:{share:.2f}">{text}</td>')
         rows.append(f"<tr><th>{escape(titles[number])} <small>{totals[row]:,}</small></th>{''.join(cells)}</tr>")
     left = len(totals) - len(shown)
     note = f'<p class="soft">The {len(shown)} most frequent of {len(totals)} classes.</p>' if left else ""

@@ -57,8 +57,9 @@ def precision_recall(title: str, lines: dict[str, list[float | None]]) -> str:
     x, y = _Scale(0.0, across[-1], (LEFT, WIDTH - RIGHT)), _Scale(0.0, top[-1], (HEIGHT - BOTTOM, TOP))
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}: precision over recall">']
     parts += _rows_of_grid(top, y)
+    parts.append(f'<text class="tick" x="{LEFT}" y="{HEIGHT - 5}">recall</text>')  # where 0 is; the end is for the unit
     parts += [f'<text class="tick mid" x="{x(tick)}" y="{HEIGHT - 5}">{_short(tick)}</text>' for tick in across[1:-1]]
-    parts.append(f'<text class="tick end" x="{WIDTH - RIGHT}" y="{HEIGHT - 5}">recall {_short(across[-1])} %</text>')
+    parts.append(f'<text class="tick end" x="{WIDTH - RIGHT}" y="{HEIGHT - 5}">{_short(across[-1])} %</text>')
     for maker, line in known.items():
         percents = [(100 * place / (len(line) - 1), 100 * value) for place, value in enumerate(line[: reached + 2])]
         path = " ".join(f"{x(min(at, across[-1]))},{y(value)}" for at, value in percents)

@@ -2,7 +2,8 @@
 
 With labels (shards that carry them, or --labels) it has AP and AR, class-agnostic, with 95 % intervals; without, what
 can be told without them. What was made is kept: a run that was killed goes on, and one with more generators adds them.
-The generator acseg needs weights: where pool.acseg.weights names no file, they are trained on the photos first.
+The generator acseg needs weights: where pool.acseg.weights names no file, or one for another encoder, they are trained
+on the photos first.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from oapseg import storage
-from oapseg.encode.encoder import Encoder
+from oapseg.encode.encoder import Encoder, encoder_hash
 from oapseg.encode.load import load_encoder, resolve
 from oapseg.evaluate.compare import Row, check_names, compare
 from oapseg.evaluate.instances import protocol
@@ -29,6 +30,7 @@ from oapseg.evaluate.predictions import Predictions
 from oapseg.masks import rle_to_mask
 from oapseg.params import Params, Source, load_params
 from oapseg.pool import GENERATORS
+from oapseg.pool.concept_generator import encoder_of
 from oapseg.report.gallery import thumbnail
 from oapseg.report.leaderboard import Picture, Told, as_csv, as_html, as_markdown, digits, score_names
 from oapseg.report.overlay import overlay
@@ -85,27 +87,40 @@ def main(args: argparse.Namespace) -> None:
 def with_concepts(params: Params, manifest: Manifest, out: str) -> tuple[Params, str]:
     """Parameters by which `acseg` finds weights, and whose they are.
 
-    Those that `pool.acseg.weights` names, or, where there is no such file, some that are trained by section `acg` on
-    the photos themselves, without labels, and kept below `out`: a run that was killed goes on with them, and one on
-    other photos trains anew. Where that is not possible the parameters stay, and the note says why.
+    Those that `pool.acseg.weights` names, or, where there is no such file or it was trained for another encoder, some
+    that are trained by section `acg` on the photos themselves, without labels, and kept below `out`: a run that was
+    killed goes on with them, and one on other photos or with another encoder trains anew. The photos' side is rounded
+    down to whole patches. Where that is not possible the parameters stay, and the note says why.
     """
     weights = params.pool.acseg.weights
-    if storage.exists(weights):
+    try:
+        encoder = load_encoder(params.encode)
+        there = storage.exists(weights)
+        made_for = encoder_of(weights) if there else None
+        own = encoder_hash(encoder)
+    except (ValueError, OSError) as error:
+        return params, f"acseg: weights of {weights} cannot be had: {error}"
+    if there and made_for is None:
+        return params, f"acseg: weights of {weights}, which do not say for which encoder they were trained"
+    if made_for == own:
         return params, f"acseg: weights of {weights}"
+    lacking = f"acseg: {weights} was trained for another encoder" if there else f"acseg: no file {weights}"
     if storage.is_url(out):
-        return params, f"acseg: no file {weights}, and weights are trained into a folder of this machine alone"
+        return params, f"{lacking}, and weights are trained into a folder of this machine alone"
     folder = Path(out, "acg")
     try:
         resolve(params.encode, folder / "encoder")
-        trained = train_concepts(params, manifest, folder / "encoder", folder)
-    except (ValueError, FloatingPointError) as error:
-        return params, f"acseg: no file {weights}, and none could be trained: {error}"
+        side = max(encoder.patch_px, params.acg.image_px // encoder.patch_px * encoder.patch_px)
+        acg = params.acg.model_copy(update={"image_px": side})
+        trained = train_concepts(params.model_copy(update={"acg": acg}), manifest, folder / "encoder", folder)
+    except (ValueError, OSError, FloatingPointError) as error:
+        return params, f"{lacking}, and none could be trained: {error}"
     acseg = params.pool.acseg.model_copy(update={"weights": str(trained)})
     pool = params.pool.model_copy(update={"acseg": acseg})
-    return (
-        params.model_copy(update={"pool": pool}),
-        f"acseg: no file {weights}; weights trained on these photos in {params.acg.steps:,} steps, without labels",
-    )
+    said = f"{lacking}; weights trained on these photos in {acg.steps:,} steps, without labels"
+    if side != params.acg.image_px:
+        said += f", at {side} px: acg.image_px of {params.acg.image_px} in patches of {encoder.patch_px}"
+    return params.model_copy(update={"pool": pool}), said
 
 
 def photos_of(args: argparse.Namespace, params: Params) -> Manifest:

@@ -139,7 +139,7 @@ def _table(names: list[str], scores: dict[str, Score], generator: str) -> str:
                 if (score := scores.get(f"{maker}.{name}"))
             ]
             cells = "".join(_cell(f"{maker}.{name}", scores) for maker in makers)
-            label = name.removeprefix(prefix).replace("_", ", ")
+            label = name.removeprefix(prefix).replace("_", " ")
             rows.append(f"<tr><td>{label}</td>{cells}<td>{interval_bars(marks, top)}</td></tr>")
     return f'<div class="wide"><table><tr><th></th>{head}<th></th></tr>{"".join(rows)}</table></div>'
 
@@ -154,8 +154,8 @@ def _protocols(scores: dict[str, Score], generator: str) -> str:
         score = scores[next((flat for flat in of_kind if flat.startswith(f"{MODEL}.")), of_kind[0])]
         lines.append((heading, f"{score.images} photos; {score.protocol}"))
         if score.mapping is not None:
-            mapping = f"{score.mapping}, fitted on {score.fit_on}; {score.mapped_clusters} clusters have a class"
-            lines.append((f"{heading}: clusters to classes", mapping))
+            mapped = "" if score.mapped_clusters is None else f"; {score.mapped_clusters} clusters have a class"
+            lines.append((f"{heading}: clusters to classes", f"{score.mapping}, fitted on {score.fit_on}{mapped}"))
     for maker, title in ((MODEL, "the model"), (GENERATOR, generator)):
         first = next((s for flat, s in scores.items() if flat.startswith(f"{maker}.")), None)
         if first is not None:

@@ -59,7 +59,7 @@ def _table(names: list[str], first: str, second: str, differences: dict[str, Dif
             each = differences[name]
             ends = "" if each.low is None else f" <small>{each.low:+z.1f} to {each.high:+z.1f}</small>"
             kind = ("up" if each.value > 0 else "down") if each.excludes_zero else "peer"
-            label = escape(name.removeprefix(prefix).replace("_", ", "))
+            label = escape(name.removeprefix(prefix).replace("_", " "))
             rows.append(
                 f"<tr><td>{label}</td><td>{each.a:.1f}</td><td>{each.b:.1f}</td>"
                 f'<td class="{kind}">{each.value:+z.1f}{ends}</td><td>{_bar(each, far, kind)}</td></tr>'

@@ -19,10 +19,10 @@ from oapseg import storage
 from oapseg.encode.load import load_encoder
 from oapseg.evaluate.predict import check_side, choose_device
 from oapseg.evaluate.tune import Trial, correlations, scored, see, settings_to_try, try_settings
-from oapseg.params import load_params
+from oapseg.params import Params, Section, load_params
 from oapseg.pool import GENERATORS
 from oapseg.progress import track
-from oapseg.report.compare_command import add_photos, photos_of
+from oapseg.report.compare_command import add_photos, photos_of, with_concepts
 from oapseg.report.photos import spread
 from oapseg.shards.read import Photos
 
@@ -53,11 +53,13 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"tune.ranges has no {name}; it has {', '.join(params.tune.ranges)}")
     if trials < 1:
         raise ValueError(f"--trials: must be at least 1, is {trials}")
-    try:
-        tried = settings_to_try(params.pool[name], params.tune.ranges[name], trials, params.seed)
-    except ValueError as error:
-        raise ValueError(f"tune.ranges.{name}: {error}") from None
+    tried = _to_try(name, params, trials)
     manifest = photos_of(args, params)
+    notes: list[str] = []
+    if name == "acseg":
+        params, note = with_concepts(params, manifest, args.out)
+        print(note)
+        notes, tried = [f"{note}."], _to_try(name, params, trials)
     encoder = load_encoder(params.encode).to(choose_device(params.predict.device))
     check_side(params.predict, encoder)
     photos = Photos(manifest)
@@ -70,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
     ranked = scored(working, dict(params.tune.weights))
     best = max(ranked, key=lambda trial: trial.score)
     ordered = sorted(ranked, key=lambda trial: trial.score, reverse=True)
-    lines = _said(name, ordered, found, best, len(samples))
+    lines = [*_said(name, ordered, found, best, len(samples)), *notes]
     storage.write_text(
         storage.join(args.out, "params.yaml"), yaml.safe_dump({"pool": {name: best.settings}}, sort_keys=False)
     )
@@ -82,6 +84,13 @@ def main(args: argparse.Namespace) -> None:
         storage.write_text(storage.join(args.out, "score.svg"), scatter(name, ordered, _present(found, ordered)))
     _print(ordered)
     print("\n".join([*lines, f"Written: params.yaml, trials.md, trials.json in {args.out}"]))
+
+
+def _to_try(name: str, params: Params, trials: int) -> list[Section]:
+    try:
+        return settings_to_try(params.pool[name], params.tune.ranges[name], trials, params.seed)
+    except ValueError as error:
+        raise ValueError(f"tune.ranges.{name}: {error}") from None
 
 
 def scatter(name: str, trials: Sequence[Trial], present: Trial | None) -> str:

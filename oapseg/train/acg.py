@@ -9,8 +9,9 @@ from torch import Tensor
 
 from oapseg.checkpoint.optimizer import optimizer_tensors, restore_optimizer, with_prefix, without_prefix
 from oapseg.checkpoint.state import State
-from oapseg.encode.encoder import Encoder
+from oapseg.encode.encoder import Encoder, encoder_hash
 from oapseg.encode.load import load_folder
+from oapseg.monitor.laps import Laps, device_use
 from oapseg.monitor.quality import Observer
 from oapseg.params import ACGParams, Params, recipe
 from oapseg.pool.concept_generator import ConceptGenerator, Size, save_generator
@@ -45,10 +46,11 @@ class ConceptTraining:
         placement: Placement,
         *,
         seed: int,
+        observer: Observer | None = None,
     ) -> None:
         self.params, self.placement, self.steps, self.batches_from = params, placement, params.steps, batches_from
         self.images = params.batch // placement.world
-        self.observer: Observer | None = None
+        self.observer = observer
         self._batches: Iterator[list[Photo]] | None = None
         self.encoder = encoder.to(placement.device)
         torch.manual_seed(seed)
@@ -57,19 +59,33 @@ class ConceptTraining:
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=params.lr, weight_decay=params.weight_decay)
 
     def step(self, step: int) -> dict[str, float]:
+        measured = self.observer is not None and self.observer.due(step)
+        laps = Laps(self.placement.device, exact=measured)
         if self._batches is None:
             self._batches = self.batches_from(step)
-        patches = self.encoder.patches(next(self._batches), self.params.image_px)
+        photos = next(self._batches)
+        laps("loader")
+        patches = self.encoder.patches(photos, self.params.image_px)
         features = torch.stack([photo.features for photo in patches])
+        laps("teacher")  # what is learned from: the frozen encoder
         strength = assignment(features, self.generator(features))
+        laps("student")
         loss = modularity_loss(features, strength)
+        laps("loss")
 
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        laps("backward")
         self.placement.average_gradients(list(self.generator.parameters()))
         self.optimizer.step()
+        laps("optimizer")
         used = torch.zeros_like(strength[:, 0]).scatter_(1, strength.argmax(2), 1.0)
-        return {"loss": float(loss.detach()), "concepts": float(used.sum(1).mean())}
+        return {
+            "loss": float(loss.detach()),
+            "concepts": float(used.sum(1).mean()),
+            **{f"seconds_{part}": seconds for part, seconds in laps.seconds.items()},
+            **(device_use(self.placement.device) if measured else {}),
+        }
 
     def state(self, step: int) -> State:
         tensors = with_prefix("optimizer", optimizer_tensors(self.optimizer, self.generator))
@@ -99,6 +115,7 @@ def train_concepts(params: Params, manifest: Manifest, encoder_folder: Path, out
         batches([(manifest, 1.0)], image_of, settings, placement, seed=params.seed, section="acg"),
         placement,
         seed=params.seed,
+        observer=Observer(every=params.monitor.every, photos=0, levels=0),
     )
     fingerprint = fingerprint_of([settings], [params.seed], [manifest], [encoder_folder / "model.safetensors"])
     params_yaml = recipe(params, "acg", without=WITHOUT_EFFECT)
@@ -107,7 +124,7 @@ def train_concepts(params: Params, manifest: Manifest, encoder_folder: Path, out
     )
     if final is not None:
         task.generator.load_state_dict(final.model)
-        save_generator(task.generator, out / WEIGHTS)
+        save_generator(task.generator, out / WEIGHTS, encoder_hash(encoder))
     return out / WEIGHTS
 
 

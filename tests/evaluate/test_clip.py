@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from clips import WIDTH, save_embeddings, tiny_tower, tiny_towers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from oapseg.evaluate.clip import load_clip, readable
 from oapseg.evaluate.text import cut, nearest_names
@@ -119,6 +119,32 @@ def test_a_tower_or_embeddings_that_do_not_fit_are_one_line(
         changed = {"embeddings": str(tmp_path / changed["embeddings"])}
     with pytest.raises(ValueError, match=reason) as error:
         load_clip(params.model_copy(update=tower | changed), ["cat"])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("cut.safetensors", 0.5, "SafetensorError: "),
+        ("empty.safetensors", 0.0, "SafetensorError: "),
+        ("cut.pt", 0.5, "RuntimeError: "),
+        ("list.pt", [1], "(AttributeError|TypeError): "),
+        ("number.pt", 7, "(AttributeError|TypeError): "),
+        ("other.pt", {"epoch": 3}, "(AttributeError|TypeError|RuntimeError): "),
+    ],
+)
+def test_weights_that_are_cut_short_or_no_network_are_one_line(
+    clip: dict[str, Any], params: TextParams, tmp_path: Path, file: str, content: Any, reason: str
+) -> None:
+    if isinstance(content, float):
+        (save_file if file.endswith(".safetensors") else torch.save)({"a": torch.ones(99)}, tmp_path / file)
+        whole = (tmp_path / file).read_bytes()
+        (tmp_path / file).write_bytes(whole[: int(content * len(whole))])
+    else:
+        torch.save(content, tmp_path / file)
+    weights = str(tmp_path / file)
+    with pytest.raises(ValueError, match=f"evaluate.text.weights: .*{file}: no weights of .* \\({reason}") as error:
+        load_clip(params.model_copy(update=clip | {"weights": weights}), NAMED)
     assert "\n" not in str(error.value)
 
 

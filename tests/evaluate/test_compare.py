@@ -12,24 +12,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from train.tiny import tiny_encoder, tiny_params, write_params
 
 import components.__main__
 import oapseg.cli
-from oapseg.encode.load import load_folder
+from oapseg.encode.encoder import encoder_hash, own_encoder
+from oapseg.encode.load import load_folder, save_folder
 from oapseg.encode.patches import Patches
 from oapseg.evaluate import compare as comparing
 from oapseg.evaluate.compare import Row, Value, check_names, compare
 from oapseg.evaluate.cost import Cost
+from oapseg.evaluate.generators import make_generator
+from oapseg.evaluate.predict import EQUAL_RULE
 from oapseg.evaluate.predictions import Predictions
 from oapseg.evaluate.probe import Probed
-from oapseg.masks import Masks
+from oapseg.masks import Masks, rle_to_mask
 from oapseg.params import Params, load_params
 from oapseg.pool import GENERATORS
+from oapseg.pool.concept_generator import encoder_of, load_generator, save_generator
 from oapseg.pool.generator import Generator
-from oapseg.report.compare_command import PUBLISHED
+from oapseg.report.compare_command import PUBLISHED, with_concepts
 from oapseg.report.leaderboard import Told, as_csv, as_html, as_markdown
 from oapseg.shards.manifest import Manifest, load_manifest
 from oapseg.shards.sources import Source, list_source
@@ -193,6 +198,72 @@ def test_where_no_concepts_can_be_trained_the_leaderboard_says_why_and_has_the_o
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out/leaderboard.csv").read_text())))
     assert [(row["generator"], bool(row["failure"])) for row in rows] == [("oap", False), ("acseg", True)]
     assert "none could be trained: acg.heads: 7 must divide" in (tmp_path / "out/leaderboard.md").read_text()
+
+
+@pytest.fixture
+def concepts(params: Params, tmp_path: Path) -> Params:
+    """Parameters by which concepts are trained at once, and weights that are not there."""
+    small = {"steps": 2, "batch": 2, "image_px": 32, "heads": 2, "ffn": 16, "workers": 0, "device": "cpu"}
+    acseg = params.pool.acseg.model_copy(update={"weights": str(tmp_path / "mine.safetensors")})
+    pool = params.pool.model_copy(update={"acseg": acseg})
+    return params.model_copy(update={"acg": params.acg.model_copy(update=small), "pool": pool})
+
+
+def test_what_the_disk_refuses_is_a_note_and_no_end_of_the_command(
+    concepts: Params, manifest: Manifest, tmp_path: Path
+) -> None:
+    (tmp_path / "acg").write_text("no folder")
+    same, note = with_concepts(concepts, manifest, str(tmp_path))
+    assert same is concepts
+    assert "none could be trained: [Errno" in note
+    (tmp_path / "mine.safetensors").write_text("no weights")
+    same, note = with_concepts(concepts, manifest, str(tmp_path))
+    assert same is concepts
+    assert "mine.safetensors cannot be had: " in note
+
+
+def test_photos_of_no_whole_number_of_patches_are_rounded_down_for_the_concepts(
+    concepts: Params, manifest: Manifest, tmp_path: Path
+) -> None:
+    odd = concepts.model_copy(update={"acg": concepts.acg.model_copy(update={"image_px": 39})})
+    trained, note = with_concepts(odd, manifest, str(tmp_path))
+    assert note.endswith("without labels, at 32 px: acg.image_px of 39 in patches of 8")
+    assert Path(trained.pool.acseg.weights).exists()
+
+
+def test_weights_of_another_encoder_are_trained_anew_and_those_that_do_not_say_are_warned_of(
+    concepts: Params, manifest: Manifest, tmp_path: Path
+) -> None:
+    first, _ = with_concepts(concepts, manifest, str(tmp_path / "first"))
+    again, note = with_concepts(first, manifest, str(tmp_path / "again"))
+    assert (again, note) == (first, f"acseg: weights of {first.pool.acseg.weights}")
+    torch.manual_seed(1)
+    other = own_encoder(width=32, depth=2, heads=4, patch_px=8, image_px=64)
+    save_folder(other, tmp_path / "encoder", notes={})
+    encode = first.encode.model_copy(update={"weights": str(tmp_path / "encoder")})
+    with pytest.raises(ValueError, match=r"acg\.safetensors was trained for another encoder; train with this one"):
+        make_generator("acseg", first, other)
+    changed, note = with_concepts(first.model_copy(update={"encode": encode}), manifest, str(tmp_path / "other"))
+    assert "was trained for another encoder; weights trained on these photos in 2 steps" in note
+    assert encoder_of(changed.pool.acseg.weights) == encoder_hash(other)
+    save_generator(load_generator(first.pool.acseg.weights), concepts.pool.acseg.weights)
+    same, note = with_concepts(concepts, manifest, str(tmp_path / "silent"))
+    assert same is concepts
+    assert note.endswith("mine.safetensors, which do not say for which encoder they were trained")
+
+
+def test_instances_that_are_dropped_are_said_and_made_anew(
+    params: Params, photos: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    encoder = load_folder(photos / "encoder")
+    (whole,) = compare(manifest, encoder, ["oap"], params, str(tmp_path))
+    refine = params.refine.model_copy(update={"min_area": 0.9})
+    (chosen,) = compare(manifest, encoder, ["oap"], params.model_copy(update={"refine": refine}), str(tmp_path))
+    assert whole.score_rule == EQUAL_RULE
+    assert chosen.score_rule.endswith("; of instances at least 0.9 of the photo, IoU with a better one at most 1")
+    least = 0.9 * 64 * 96
+    found = [each for results in Predictions(chosen.folder).part(0).values() for each in results]
+    assert all(int(rle_to_mask(each["segmentation"]).sum()) >= least for each in found if each["kind"] == "instance")
 
 
 def test_published_settings_stand_for_those_of_section_pool_and_the_leaderboard_says_so(

@@ -15,11 +15,12 @@ from train.tiny import tiny_encoder, tiny_params, tiny_shards, write_params
 
 import components.__main__
 from components.pool import own_part
+from oapseg.encode.encoder import encoder_hash
 from oapseg.encode.load import load_folder
 from oapseg.encode.patches import Patches
 from oapseg.evaluate import pooling
 from oapseg.evaluate.cost import read_cost
-from oapseg.evaluate.pooling import Job, encoder_hash, fingerprint, pool_set
+from oapseg.evaluate.pooling import Job, fingerprint, pool_set
 from oapseg.evaluate.predict import generator_predictor
 from oapseg.evaluate.predictions import Parts, Predictions
 from oapseg.evaluate.probe import probe
@@ -193,6 +194,17 @@ def test_the_launchers_rank_is_the_part(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("RANK", "4")
     with pytest.raises(ValueError, match="RANK, WORLD_SIZE: must be a rank"):
         own_part()
+
+
+def test_what_drops_instances_is_part_of_the_fingerprint_where_it_is_on(
+    folder: Path, params: Params, manifest: Manifest
+) -> None:
+    encoder = load_folder(folder / "encoder")
+    found = {fingerprint("oap", params, encoder, manifest)}
+    for change in ({"min_area": 0.01}, {"max_iou": 0.9}, {"min_area": 0.01, "max_iou": 0.9}):
+        refine = params.refine.model_copy(update=change)
+        found.add(fingerprint("oap", params.model_copy(update={"refine": refine}), encoder, manifest))
+    assert len(found) == 4
 
 
 def test_an_encoder_is_known_by_what_it_computes_not_by_where_it_lies(folder: Path, tmp_path: Path) -> None:

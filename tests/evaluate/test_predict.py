@@ -18,6 +18,7 @@ from oapseg.encode.encoder import own_encoder
 from oapseg.encode.load import save_folder
 from oapseg.encode.patches import Patches
 from oapseg.evaluate.ground_truth import load_ground_truth
+from oapseg.evaluate.pooling import choice_of
 from oapseg.evaluate.predict import (
     DECAY_RULE,
     MODEL_RULE,
@@ -34,6 +35,7 @@ from oapseg.masks import Masks, iou, mask_to_rle, rle_to_mask
 from oapseg.model.segmenter import Segmenter
 from oapseg.params import Params, Source, default_params_path, load_params
 from oapseg.refine.crf import DenseCRF
+from oapseg.refine.regions import Choice
 from oapseg.shards.manifest import load_manifest
 from oapseg.shards.read import Photos, Sample
 from oapseg.shards.sources import list_source
@@ -120,6 +122,15 @@ def segmenter(params: Params) -> Segmenter:
     torch.manual_seed(0)
     encoder = own_encoder(width=24, depth=2, heads=2, patch_px=8, image_px=64)
     return Segmenter(encoder, params.model).eval()
+
+
+def doubled(patches: list[Patches]) -> list[Masks]:
+    """A generator that finds one square twice, and a speck."""
+    square, speck = thing(0, 0), torch.zeros(64, 96, dtype=torch.bool)
+    speck[:8, :8] = True
+    drawn = torch.stack([square, square, speck])
+    none = torch.zeros(3, dtype=torch.long)
+    return [Masks(drawn, none, none, torch.zeros(3, 24), torch.ones(3)) for _ in patches]
 
 
 def bright(patches: list[Patches]) -> list[Masks]:
@@ -233,6 +244,24 @@ def test_a_mask_that_the_crf_turns_into_something_else_is_dropped(
     plain = results(generator_predictor(segmenter.backbone.encoder, corners, params.predict), shards)
     refined = results(generator_predictor(segmenter.backbone.encoder, corners, params.predict, nowhere), shards)
     assert (len(plain), len(refined)) == (3, 0)
+
+
+def test_small_instances_of_a_generator_and_copies_are_dropped_where_params_ask_for_it(
+    shards: Path, segmenter: Segmenter, params: Params
+) -> None:
+    def kept(choice: Choice | None) -> list[int]:
+        predict = generator_predictor(segmenter.backbone.encoder, doubled, params.predict, choice=choice)
+        found = [each for each in results(predict, shards) if each["image_id"] == 100]
+        return [int(rle_to_mask(each["segmentation"]).sum()) for each in found]
+
+    assert kept(None) == [1024, 1024, 64]
+    assert kept(Choice(0.0, 0.9)) == [1024, 64]
+    assert kept(Choice(0.05, 1.0)) == [1024, 1024]
+    assert choice_of(params) is None
+    refine = params.refine.model_copy(update={"max_iou": 0.9})
+    assert choice_of(params.model_copy(update={"refine": refine})) == Choice(0.0, 0.9)
+    said = generator_views(params.predict, None, Choice(0.01, 0.9))
+    assert said.endswith("px; of instances at least 0.01 of the photo, IoU with a better one at most 0.9")
 
 
 def test_rules_and_views_say_what_was_used(params: Params) -> None:

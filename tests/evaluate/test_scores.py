@@ -32,6 +32,7 @@ from oapseg.shards.write import write_set
 
 GENERATOR = Maker(EQUAL_RULE, "painted", checkpoint="facade", generator="oap")
 MODEL = Maker("own", "votes", checkpoint="c0ffee", views="the whole photo at 96 px")
+CLUSTERED = "clusters by k-means of the masks' features into 9"
 PERFECT = ("mask_AP", "mask_AR100", "box_AP", "class_mask_AP", "class_box_AR100", "semantic_accuracy", "semantic_mIoU")
 PERFECT += ("semantic_mean_accuracy", "panoptic_PQ", "panoptic_SQ", "panoptic_RQ_things", "panoptic_PQ_stuff")
 
@@ -41,7 +42,7 @@ Change = Callable[[Results], Results]
 
 @pytest.fixture(scope="module")
 def params() -> EvaluateParams:
-    chosen = {"bootstrap": 20, "stuff_px": 0, "mapping": "hungarian"}
+    chosen = {"bootstrap": 20, "stuff_px": 0, "mapping": "hungarian", "feature_clusters": 9}
     return load_params(default_params_path()).evaluate.model_copy(update=chosen)
 
 
@@ -169,6 +170,9 @@ def test_every_score_says_how_it_was_made(whole: dict[str, Score], manifest: Man
     assert whole["model.mask_AP"].score_rule == "own; the whole photo at 96 px"
     assert whole["model.semantic_mIoU"].score_rule == "votes; the whole photo at 96 px"
     assert whole["model.panoptic_PQ"].score_rule == "own; regions: votes; the whole photo at 96 px"
+    assert whole["generator.class_mask_AP"].score_rule == f"{EQUAL_RULE}; {CLUSTERED}"
+    assert whole["generator.semantic_mIoU"].score_rule == f"painted; {CLUSTERED}"
+    assert whole["generator.panoptic_PQ"].score_rule == f"{EQUAL_RULE}; regions: painted; {CLUSTERED}"
     for group, checkpoint in (("model", "c0ffee"), ("generator", "facade"), ("gain", "c0ffee")):
         assert {each.checkpoint for name, each in whole.items() if name.startswith(group)} == {checkpoint}
     assert "masks scored at least 0.3 vote by boxes of IoU above 0.7" in whole["model.class_mask_AP"].protocol

@@ -166,6 +166,22 @@ def test_networks_that_a_generator_asks_are_there_for_every_setting(folder: Path
     assert "nowhere: no sha256.json" in nowhere.failure
 
 
+def test_acseg_is_tuned_with_weights_trained_on_the_photos_where_there_are_none(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = yaml.safe_load((folder / "params.yaml").read_text())
+    raw["acg"] |= {"steps": 2, "batch": 2, "image_px": 32, "heads": 2, "ffn": 16, "workers": 0, "device": "cpu"}
+    raw["pool"]["acseg"]["weights"] = str(tmp_path / "nowhere.safetensors")
+    raw["tune"]["trials"] = 1
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    words = ["tune", "acseg", str(folder / "photos"), "--out", str(tmp_path / "out")]
+    assert oapseg.cli.main([*words, "--params", str(tmp_path / "params.yaml")]) == 0
+    assert "weights trained on these photos in 2 steps" in capsys.readouterr().out
+    chosen = yaml.safe_load((tmp_path / "out/params.yaml").read_text())["pool"]["acseg"]
+    assert chosen["weights"] == str(tmp_path / "out/acg/acg.safetensors")
+    assert "weights trained on these photos in 2 steps" in (tmp_path / "out/trials.md").read_text()
+
+
 def sample_params(folder: Path, tmp_path: Path) -> Path:
     raw = yaml.safe_load((folder / "params.yaml").read_text())
     raw["sample"] = {"train": 1, "val": 4, "size_px": 64}

@@ -121,6 +121,18 @@ def test_probabilities_of_another_size_and_those_that_are_no_numbers_are_refused
         CRF(image, inside[None] / torch.zeros(1))
 
 
+@pytest.mark.gpu
+def test_cuda_and_cpu_give_the_same_labels_and_masks() -> None:
+    image, _ = scene(96, 112)
+    rough = disc(96, 112, 12, 0.45, 0.55)
+    probabilities = certain(torch.stack([rough, ~rough]))
+    there = CRF(image.cuda(), probabilities.cuda())
+    assert there.is_cuda
+    torch.testing.assert_close(there.cpu(), CRF(image, probabilities), atol=2e-3, rtol=0)
+    masks = CRF.masks(image.cuda(), rough[None].cuda())
+    assert (masks.cpu() != CRF.masks(image, rough[None])).float().mean() < 1e-3
+
+
 def test_weighted_means_of_the_lattice_are_those_of_the_gaussian() -> None:
     generator = torch.Generator().manual_seed(0)
     points = 3 * torch.rand(2000, 5, generator=generator)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from oapseg.refine.regions import components, drop_duplicates, drop_small, fill_holes, largest_component
+from oapseg.masks import INSTANCE, SEMANTIC, Masks, empty_masks
+from oapseg.refine.regions import Choice, components, drop_duplicates, drop_small, fill_holes
 
 
 def drawn(*pictures: str) -> torch.Tensor:
@@ -38,16 +39,6 @@ def test_the_parts_of_a_mask_are_disjoint_whole_and_its_own(masks: torch.Tensor)
 
 @settings(deadline=None, max_examples=30)
 @given(random_masks)
-def test_the_largest_part_is_as_large_as_any(masks: torch.Tensor) -> None:
-    parts, source = components(masks)
-    for index, largest in enumerate(largest_component(masks)):
-        sizes = [int(part.sum()) for part, own in zip(parts, source, strict=True) if own == index]
-        assert int(largest.sum()) == max(sizes, default=0)
-        assert not (largest & ~masks[index]).any()
-
-
-@settings(deadline=None, max_examples=30)
-@given(random_masks)
 def test_filling_agrees_with_scipy_mask_by_mask(masks: torch.Tensor) -> None:
     expected = [torch.from_numpy(ndimage.binary_fill_holes(mask)) for mask in masks.numpy()]
     assert torch.equal(fill_holes(masks), torch.stack(expected))
@@ -73,12 +64,26 @@ def test_masks_of_at_least_the_area_are_kept() -> None:
     assert drop_small(drawn("#..", "##.", "###"), 2).tolist() == [1, 2]
 
 
+def test_small_instances_and_copies_of_better_ones_go_and_semantic_masks_stay() -> None:
+    drawing = drawn("##.. ##..", "##.. ##..", "...# ....", "...# ....", "..## ..##", "##.. ##..")
+    kind = torch.tensor([INSTANCE, INSTANCE, INSTANCE, SEMANTIC, INSTANCE, SEMANTIC])
+    scores = torch.tensor([0.5, 0.9, 1.0, 1.0, 0.2, 1.0])
+    masks = Masks(drawing, torch.arange(6), kind, torch.zeros(6, 2), scores)
+    assert Choice(0.25, 0.9)(masks).level.tolist() == [1, 3, 4, 5]
+    assert Choice(0.0, 0.9)(masks).level.tolist() == [1, 2, 3, 4, 5]
+    assert Choice(0.25, 1.0)(masks).level.tolist() == [0, 1, 3, 4, 5]
+    assert Choice(0.0, 1.0)(masks).level.tolist() == [0, 1, 2, 3, 4, 5]
+    whole = Masks(torch.ones(1, 10, 10, dtype=torch.bool), *(field[:1] for field in masks[1:]))
+    whole.masks.flatten()[7:] = False
+    assert len(Choice(0.07, 1.0)(whole)) == 1
+    assert len(Choice(0.25, 0.9)(empty_masks(2, 4, 3))) == 0
+
+
 @pytest.mark.parametrize("shape", [(0, 4, 5), (2, 1, 7), (1, 1, 1)])
 def test_no_masks_and_thin_grids_are_defined(shape: tuple[int, int, int]) -> None:
     masks = torch.ones(shape, dtype=torch.bool)
     parts, source = components(masks)
     assert torch.equal(parts, masks)
     assert source.tolist() == list(range(shape[0]))
-    assert torch.equal(largest_component(masks), masks)
     assert torch.equal(fill_holes(masks), masks)
     assert drop_small(masks, 1).tolist() == list(range(shape[0]))

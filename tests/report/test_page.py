@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,13 @@ def test_scores_by_class_stand_with_their_mapping() -> None:
     assert "votes, fitted on val; 3 clusters have a class" in text
 
 
+def test_a_mapping_that_is_made_anew_in_each_run_has_no_number_of_clusters() -> None:
+    named = {"generator.concepts_kmeans_mean_accuracy": score(7.0, mapping="hungarian", fit_on="val", runs=10)}
+    text = render("r", replace(NOTHING, scores=scores() | named))
+    assert "<dd>hungarian, fitted on val</dd>" in text
+    assert "<td>kmeans mean accuracy</td>" in text
+
+
 def test_the_settings_that_were_used_stand_on_the_page() -> None:
     text = page()
     assert "<dt>stuff_px</dt><dd>4096</dd>" in text
@@ -109,7 +117,7 @@ def test_every_kind_of_score_has_a_heading_and_an_unknown_one_is_shown_too() -> 
     text = render("r", replace(NOTHING, scores=scores(("saliency_F1", "semantic_mIoU", "novel_thing"))))
     for heading in ("Saliency", "Semantic", "Other"):
         assert f'<td colspan="4">{heading}</td>' in text
-    assert "<td>novel, thing</td>" in text
+    assert "<td>novel thing</td>" in text
 
 
 def test_makers_stand_in_the_order_of_their_making() -> None:
@@ -214,6 +222,18 @@ def test_precision_over_recall_stays_inside_its_panel(line: list[float | None]) 
     points = [pair.split(",") for each in re.findall(r'points="([^"]*)"', svg) for pair in each.split()]
     assert all(46 <= float(x) <= 332 and 8 <= float(y) <= 168 for x, y in points)
     assert bool(points) == any(line)
+
+
+@pytest.mark.parametrize("reached", [1, 29, 38, 62, 79, 100])
+def test_what_stands_below_precision_over_recall_does_not_touch(reached: int) -> None:
+    svg = precision_recall("p", {"model": [0.5] * (reached + 1) + [0.0] * (100 - reached)})
+    ends = []
+    for kind, x, text in re.findall(r'<text class="tick ?(\w*)" x="([\d.]+)" y="185">([^<]+)<', svg):
+        width = 7.5 * len(text)  # of 12.5 px letters, rather much
+        start = float(x) - width * {"": 0.0, "mid": 0.5, "end": 1.0}[kind]
+        ends.append((start, start + width))
+    assert len(ends) >= 3
+    assert all(before[1] < after[0] for before, after in pairwise(ends))
 
 
 def test_columns_stay_inside_their_panel() -> None:

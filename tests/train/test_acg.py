@@ -51,6 +51,18 @@ def test_number_of_loader_workers_changes_no_bit(shards: Manifest, encoder: Path
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_a_measured_step_tells_its_parts_and_each_how_long_it_waited(
+    shards: Manifest, encoder: Path, tmp_path: Path
+) -> None:
+    params = tiny_params(acg={**TINY, "device": "cpu"}, monitor={"every": 2})
+    train_concepts(params, shards, encoder, tmp_path)
+    parts = {f"seconds_{part}" for part in ("loader", "teacher", "student", "loss", "backward", "optimizer")}
+    for line in map(json.loads, (tmp_path / "history.jsonl").read_text().splitlines()):
+        assert "loader_wait" in line
+        assert {key for key in line if key.startswith("seconds_")} == (parts if line["step"] % 2 == 0 else set())
+        assert sum(line.get(part, 0.0) for part in parts) <= line["seconds"]
+
+
 def test_the_loss_falls_and_the_weights_serve_the_generator(shards: Manifest, encoder: Path, tmp_path: Path) -> None:
     file = train_concepts(params_of(steps=40, lr=0.003), shards, encoder, tmp_path)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
