@@ -6,10 +6,12 @@ CPU time of this process, so that others on the machine do not count; on a GPU t
 Steps go in threes on the same photos: one without laps, observer, exporter and history, one with them that is not
 measured, and one that is, in an order that changes. What is printed is the median of the differences within the threes,
 its 95 % interval by resampling them, and beside it the sum of the parts: every step pays for `remember`, the line of
-the history and the exporter, every `monitor.every`-th for the measures.
+the history and the exporter, every `monitor.every`-th for the measures, and each checkpoint for the observer's memory,
+its picture and the table of the history, as long as that is at each of three lengths.
 """
 
 import argparse
+import json
 import os
 import platform
 import random
@@ -24,11 +26,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from oapseg import storage
 from oapseg.encode.load import load_folder
 from oapseg.model.segmenter import Segmenter
 from oapseg.monitor.exporter import PORT
+from oapseg.monitor.history import HISTORY, TABLE
+from oapseg.monitor.memory import save_memory
+from oapseg.monitor.pictures import FILE as PICTURE
 from oapseg.monitor.quality import Observer
 from oapseg.monitor.recorder import Recorder, Told
+from oapseg.monitor.table import PAUSE, Table
 from oapseg.params import default_params_path, load_params
 from oapseg.pool.oap import OAP
 from oapseg.shards.manifest import load_manifest
@@ -37,6 +44,7 @@ from oapseg.train.data import ToViews, batches
 from oapseg.train.distributed import place
 
 WARM_UP = 1
+LINES = (1_600, 8_000, 16_000)  # of a history
 KINDS = ("without", "watched", "measured")
 
 
@@ -74,6 +82,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         took, parts = measure(task, observer, draw, Path(folder), args.steps)
+        saved = at_checkpoint(observer, Path(folder), clock(placement.device))
     every = max(params.monitor.every, 1)
     without = statistics.median(took["without"])
     rows = [("watched", "watched", 1 - 1 / every), ("measured", "measured", 1 / every)]
@@ -88,6 +97,11 @@ def main() -> None:
         print(f"{part:20s} {1000 * seconds:8.2f} ms")
     total = sum(seconds / (every if part == "measures" else 1) for part, seconds in parts.items())
     print(f"sum of the parts, measured every {every}: {100 * total / without:.2f} % of the step")
+    print(f"\nat a checkpoint, every {settings.checkpoint_every_s:.0f} s")
+    for part, seconds in saved.items():
+        share = seconds / settings.checkpoint_every_s
+        share = min(share, 1 / PAUSE) if part.startswith(TABLE) else share
+        print(f"{part:28s} {1000 * seconds:8.2f} ms, {100 * share:.2f} % of the time")
     print(
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads; batch {settings.batch}, {settings.image_px} px"
@@ -140,6 +154,29 @@ def measure(
                 parts.clear()
     setattr(segmenter, "Laps", laps)  # noqa: B010
     return took, {part: sum(seconds) / len(seconds) for part, seconds in parts.items()}
+
+
+def at_checkpoint(observer: Observer, folder: Path, now: Callable[[], float]) -> dict[str, float]:
+    """Seconds of what a checkpoint brings up to date, the least of three; the table by the length of its history."""
+    lines = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
+
+    def least(function: Callable[[], None]) -> float:
+        took = []
+        for _ in range(3):
+            begun = now()
+            function()
+            took.append(now() - begun)
+        return min(took)
+
+    def picture() -> None:
+        storage.write_bytes(folder / PICTURE, observer.picture() or b"")
+
+    found = {"memory": least(lambda: save_memory(folder, 0, observer.state())), PICTURE: least(picture)}
+    for count in LINES:
+        told = (json.dumps(lines[step % len(lines)] | {"step": step}) + "\n" for step in range(count))
+        (folder / HISTORY).write_text("".join(told))
+        found[f"{TABLE}, {count:,} lines"] = least(Table(folder).write)
+    return found
 
 
 class _NoLaps:

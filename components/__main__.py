@@ -1,6 +1,9 @@
 """`python -m components STEP ...`: the one way a step is run, in DVC, in a container and in a shell."""
 
+import re
 import sys
+from itertools import pairwise
+from pathlib import Path
 
 from oapseg.cli import Command, dispatch
 from oapseg.shards import processes
@@ -23,6 +26,7 @@ FIELD = {  # pipelines of their own: field/dvc.yaml, generators/dvc.yaml, promot
     "compare": Command("components.compare", "a leaderboard of generators on the same photos"),
     "promote": Command("components.promote", "an alias for the registered version, by its gate"),
 }
+NAME_LENGTH = 80  # the most of a stage's name that is told: it becomes a label of metrics
 LOADING = ("pretrain", "finetune", "acg")  # steps whose loader has processes of its own
 CLUSTER = {  # what only a cluster runs
     "launch": Command("components.launch", "run a training on several machines"),
@@ -47,10 +51,29 @@ def _plain(arguments: list[str]) -> int:
         return _dispatch(arguments)
     from oapseg.monitor.push import stage
 
-    with stage(arguments[0], arguments) as ended:
+    with stage(stage_name(arguments), arguments) as ended:
         code = _dispatch(arguments)
         ended(code)
     return code
+
+
+def stage_name(arguments: list[str]) -> str:
+    """What tells a step from others of its run that run the same command: `shard@val`, `shard@val-part-2`.
+
+    After the @ stands what the step is for, its first word; where it has none, the folder that `--out` names, unless
+    that is called as the step is: then the one around it, such as `report@ecssd` of `work/field/ecssd/report`, and
+    none of the pipeline's own, `work/report`.
+    """
+    step, *words = [half for word in arguments for half in (word.split("=", 1) if word[:2] == "--" else [word])]
+    options = dict(pairwise(words))
+    of = next((word for word in words[:1] if not word.startswith("-")), "")
+    folders = Path(options.get("--out", "")).parts
+    if not of and folders:
+        around = [folder for folder in folders if folder not in ("/", step)]
+        of = folders[-1] if folders[-1] != step else "".join(around[1:][-1:])
+    part = f"-part-{options['--part'].partition('/')[0]}" if "--part" in options else ""
+    name = f"{step}@{of}"[: NAME_LENGTH - len(part)].rstrip("@") + part
+    return re.sub(r"[^\w.@-]", "-", name)[:NAME_LENGTH]
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -32,6 +32,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "statetimeline": statetimeline.Panel,
 }
 SIZE, STAT, WIDE = (8, 8), (8, 5), (24, 6)  # of 24 columns, and rows
+PICTURES_SAY = "Photos and their pseudo-masks of the newest step that was measured before a checkpoint was saved."
 BESIDE_LIMIT = 0.1  # of a limit, that an axis shows beyond it
 
 
@@ -52,7 +53,8 @@ def build(name: str) -> models.Dashboard:
             board = board.with_panel(_panel(shown))
     if name == "masks":
         board = board.with_row(boards.Row("Photos"))
-        pictures = text.Panel().title("Pictures of ${run}").mode(text_models.TextMode.MARKDOWN).content(PICTURES)
+        pictures = text.Panel().title("Pictures of ${run}").description(PICTURES_SAY)
+        pictures = pictures.mode(text_models.TextMode.MARKDOWN).content(PICTURES)
         board = board.with_panel(pictures.span(24).height(16).repeat("run").transparent(True))
     return board.build()
 

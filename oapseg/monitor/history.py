@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 HISTORY = "history.jsonl"
-TABLE = "history.csv"  # the same as a table, brought up to date with each checkpoint
+TABLE = "history.csv"  # the same as a table, brought up to date with checkpoints (`oapseg.monitor.table`)
 
 Column = list[tuple[float, float]]  # (step, value)
 

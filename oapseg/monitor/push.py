@@ -1,9 +1,10 @@
 """What a step says that ends: how long it took, how it ended, how many photos; to a Pushgateway, and gone again.
 
-`PUSHGATEWAY_URL` names the gateway; without it nothing is said. The group of a step, by run and stage, is deleted
-`OAPSEG_PUSH_KEEP_S` after its end (20: a scrape at the usual 15 s comes in between). A step that is killed says nothing
-more, so the end of its run says for it that it failed (`end_run`), and none outlives its run. A gateway that does not
-answer is one line, and the step is none the worse.
+`PUSHGATEWAY_URL` names the gateway; without it nothing is said. Each step of a run has a group of its own, by the name
+of its stage: `shard@val` and `shard@pretrain` run side by side, and neither replaces nor deletes what the other said.
+A group goes `OAPSEG_PUSH_KEEP_S` after its step's end (20: a scrape at the usual 15 s comes in between). A step that
+is killed says nothing more, so the end of its run says for it that it failed (`end_run`), and none outlives its run.
+A gateway that does not answer is one line, and the step is none the worse.
 """
 
 import contextlib
@@ -31,7 +32,10 @@ Values = Mapping[str, float | Mapping[str, float]]  # by name; of one with the l
 
 @contextlib.contextmanager
 def stage(name: str, arguments: list[str]) -> Iterator[Callable[[int], None]]:
-    """While a step runs and when it has ended; what is yielded takes its exit code. An exception is a failure."""
+    """While a step runs and when it has ended; what is yielded takes its exit code. An exception is a failure.
+
+    `name` is what tells it from the other steps of its run, `shard@val`.
+    """
     url = os.environ.get(GATEWAY)
     if not url or os.environ.get("RANK", "0") != "0":
         yield lambda _code: None

@@ -72,13 +72,13 @@ class Observer:
         if self._agreed:
             measures["stability"] = sum(self._agreed) / len(self._agreed)
             self._agreed = []
-        return {name: value for name, value in measures.items() if math.isfinite(value)}
+        return _finite(measures)
 
     def measure_head(
         self, codes: Float[Tensor, "M K"], logits: Float[Tensor, "M K"], centre: Float[Tensor, " K"]
     ) -> Measures:
         """What of it is told of the teacher's outputs alone, of a training that makes no masks too."""
-        return centre_measures(logits, centre) | self._cluster_measures(codes)
+        return _finite(centre_measures(logits, centre) | self._cluster_measures(codes))
 
     def picture(self) -> bytes | None:
         """The photos and masks of the newest measurement, as a PNG; None before the first."""
@@ -182,6 +182,11 @@ def _packed(found: Masks) -> UInt8[np.ndarray, "S bytes"]:
 
 def _unpacked(packed: UInt8[np.ndarray, "S bytes"]) -> Bool[Tensor, "S 1 bits"]:
     return torch.from_numpy(np.unpackbits(packed, axis=1).astype(bool))[:, None]
+
+
+def _finite(measures: Measures) -> Measures:
+    """Those that are numbers: a history is JSON, which has no other."""
+    return {name: value for name, value in measures.items() if math.isfinite(value)}
 
 
 def _mean(values: list[float]) -> float:

@@ -1,5 +1,6 @@
 """What a training's loop tells of each step: a line of the history, the same to Prometheus, and what the rules say."""
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -8,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from oapseg import storage
 from oapseg.monitor.exporter import Exporter
 from oapseg.monitor.health import Alarm, Health
-from oapseg.monitor.history import HISTORY, TABLE, history_csv, read_history
-from oapseg.monitor.metrics import EVERY_KEY, Row
+from oapseg.monitor.history import HISTORY
+from oapseg.monitor.metrics import Row
+from oapseg.monitor.table import Table
 from oapseg.storage import tally
 
 WAIT = "seconds_loader"  # of a step's values: what it waited for photos
@@ -42,6 +43,7 @@ class Recorder:
     def __init__(self, told: Told, *, resumed: bool, rollbacks: int = 0) -> None:
         self.told, self.health, self.rollbacks = told, Health(), rollbacks
         self.exporter = Exporter(str(told.folder), told.task, told.rank)
+        self.table = Table(told.folder)
         self.saved_at = time.monotonic()
         self._resumes = 0.0
         self._file: IO[str] | None = None
@@ -63,6 +65,8 @@ class Recorder:
     ) -> None:
         if self._file is not None:
             self._file.close()
+            with contextlib.suppress(*(() if kind is None else (OSError, ValueError))):  # what ended it is told first
+                self.table.write()
         self.exporter.__exit__()
 
     def begin(self) -> None:
@@ -88,7 +92,7 @@ class Recorder:
             "checkpoint_overdue": (now - self.saved_at) / self.told.checkpoint_every_s,
             "resumes": self._resumes,
             "rollbacks": float(self.rollbacks),
-            **{f"storage_{name}": value for name, value in tally.told().items()},
+            **_storage(),
         }
         self._begin_interval()
         self.exporter.show(row | {"steps": self.told.steps})
@@ -99,10 +103,10 @@ class Recorder:
         return self._judge(row)
 
     def saved(self) -> None:
-        """All state was saved just now; the curves follow as a table, which `dvc plots` draws."""
+        """All state was saved just now; the table of the curves follows, and is whole when the training has ended."""
         self.saved_at = time.monotonic()
-        if self.told.rank == 0 and (self.told.folder / HISTORY).exists():
-            storage.write_text(self.told.folder / TABLE, history_csv(read_history(self.told.folder), EVERY_KEY))
+        if self.told.rank == 0:
+            self.table.keep_up()
 
     def went_back(self) -> None:
         """The history was cut to an earlier step."""
@@ -138,6 +142,14 @@ class Recorder:
             if rule.key in row:
                 self.exporter.alarm(rule.name, rule.name in firing)
         return begun
+
+
+def _storage() -> dict[str, float]:
+    """What S3 was asked so far. Trouble that an operation has not met is told as none: a rise is seen from a value."""
+    counted = tally.told()
+    operations = [each for each in tally.OPERATIONS if f"requests_{each}" in counted]
+    none = {f"{what}_{each}": 0.0 for what in ("retries", "errors") for each in operations}
+    return {f"storage_{name}": value for name, value in (none | counted).items()}
 
 
 def _is_part(name: str) -> bool:

@@ -90,6 +90,11 @@ class _Asked(NamedTuple):
     counts: tally.Counts
 
 
+def _asked() -> list[_Asked]:
+    """It goes before the batch: who takes that stops at the first error. Nothing where no worker stands between."""
+    return [] if get_worker_info() is None else [_Asked(tally.taken())]
+
+
 class _Drawn(Dataset[Item | Exception | _Asked], Generic[Item]):
     """What a ticket stands for, transformed where it is read: in the worker; from S3, a batch is read side by side.
 
@@ -103,12 +108,10 @@ class _Drawn(Dataset[Item | Exception | _Asked], Generic[Item]):
     def __getitems__(self, tickets: list[Ticket]) -> list[Item | Exception | _Asked]:
         try:
             read = list(storage.read_ranges(self.photos[ticket.set].span(ticket.index) for ticket in tickets))
-        except OSError as error:
-            return [error]
-        items: list[Item | Exception | _Asked] = [
-            self._transformed(ticket, data) for ticket, data in zip(tickets, read, strict=True)
-        ]
-        return items if get_worker_info() is None else [*items, _Asked(tally.taken())]
+        except (ValueError, OSError) as error:  # a manifest that has changed among them
+            return [*_asked(), error]
+        items = [self._transformed(ticket, data) for ticket, data in zip(tickets, read, strict=True)]
+        return [*_asked(), *items]
 
     def _transformed(self, ticket: Ticket, data: bytes) -> Item | Exception:
         try:

@@ -24,6 +24,7 @@ from oapseg.shards.manifest import Manifest, Shard, manifest_text
 from oapseg.shards.offsets import Offset, Offsets
 from oapseg.shards.pack import Packed, pack
 from oapseg.shards.parts import Part, Tally, clear, finish
+from oapseg.storage import tally as asked
 
 CHUNK = 16  # photos a task: enough to hide the cost of a task, few enough to keep memory small
 AHEAD = 4  # tasks in flight a worker
@@ -98,20 +99,27 @@ def _in_order(jobs: Sequence[_Job], workers: int) -> Iterator[Packed]:
         return
     chunks = (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        flying: deque[Future[list[Packed]]] = deque()
+        flying: deque[Future[tuple[list[Packed], asked.Counts]]] = deque()
         try:
             for chunk in chunks:
                 flying.append(pool.submit(_pack_chunk, chunk))
                 if len(flying) == AHEAD * workers:
-                    yield from flying.popleft().result()
+                    yield from _taken(flying.popleft())
             while flying:
-                yield from flying.popleft().result()
+                yield from _taken(flying.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _pack_chunk(jobs: Sequence[_Job]) -> list[Packed]:
-    return [pack(*job) for job in jobs]
+def _pack_chunk(jobs: Sequence[_Job]) -> tuple[list[Packed], asked.Counts]:
+    """The packed photos, and what was asked of S3 for them: this process is not the one that is watched."""
+    return [pack(*job) for job in jobs], asked.taken()
+
+
+def _taken(done: Future[tuple[list[Packed], asked.Counts]]) -> list[Packed]:
+    packed, counts = done.result()
+    asked.add(counts)
+    return packed
 
 
 def _write_shard(out: str | Path, number: int, samples: Iterable[tuple[int, Packed]]) -> Shard:

@@ -125,7 +125,9 @@ class EncoderTraining:
         }
         if observer is not None and measured:
             head = observer.measure_head(torch.cat(codes), targets, self.centre.value)
-            del head["teacher_sharpness"]  # begins where the rule on it, which is made for masks, calls it undecided
+            head.pop(
+                "teacher_sharpness", None
+            )  # begins where the rule on it, which is made for masks, calls it undecided
             values |= head | device_use(self.placement.device)
         return values
 

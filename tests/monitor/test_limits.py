@@ -63,6 +63,15 @@ def test_every_panel_tells_bad_from_good_or_is_listed_with_the_reason_why_not() 
     assert {name for name, panel in panels().items() if not judges(panel)} == set(PLAIN)
 
 
+def test_the_runbook_names_every_panel_without_a_limit() -> None:
+    said = (live.ROOT / "docs/runbook.md").read_text().partition("Panels without a limit:")[2].partition("\n\n")[0]
+    assert {name.partition(": ")[2] for name in PLAIN} == set(re.findall(r'"([^"]+)"', " ".join(said.split())))
+
+
+def test_every_panel_says_what_it_shows() -> None:
+    assert [name for name, panel in panels().items() if not panel.get("description")] == []
+
+
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.against == "value"], ids=lambda rule: rule.name)
 def test_the_limit_of_a_rule_is_where_the_panels_of_its_metric_turn_red(rule: Any) -> None:
     found = find(rule.key)

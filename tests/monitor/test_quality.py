@@ -45,6 +45,13 @@ def look(watching: Observer, wholes: Tensor, found: list[Masks]) -> dict[str, fl
     return watching.measure(wholes, found, logits.softmax(-1), logits, torch.zeros(4))
 
 
+def test_what_of_the_head_is_no_number_is_not_told() -> None:
+    logits = torch.eye(4)
+    measures = observer().measure_head(torch.full((4, 4), math.nan), logits, torch.zeros(4))
+    assert set(measures) == {"centre_norm", "centre_lag", "dead_clusters"}
+    assert "centre_norm" not in observer().measure_head(logits, logits, torch.full((4,), math.inf))
+
+
 def test_masks_are_counted_by_level_and_kind_with_zeros_where_there_are_none() -> None:
     measures = mask_measures(photos(2), [masks([0], [1], level=2), masks([3], level=3, kind=1)], 3)
     counts = {name: value for name, value in measures.items() if name.startswith("masks_")}

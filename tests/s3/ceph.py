@@ -121,6 +121,8 @@ auth service required = cephx
 auth client required = cephx
 [mon]
 mon data = {folder}/mon
+mon data avail crit = 0
+mon data avail warn = 0
 [osd]
 osd data = {folder}/osd
 osd objectstore = memstore

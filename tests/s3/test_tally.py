@@ -11,7 +11,9 @@ from proxy import UNAVAILABLE, Proxy, Reset
 
 from oapseg import storage
 from oapseg.params import Source
-from oapseg.shards.manifest import load_manifest
+from oapseg.shards import write
+from oapseg.shards.listing import Item, Listing
+from oapseg.shards.manifest import Manifest, load_manifest
 from oapseg.shards.read import Photos, Sample, loader
 from oapseg.shards.sources import list_source
 from oapseg.shards.stream import Stream, Ticket
@@ -76,16 +78,21 @@ def key(sample: Sample, _: Ticket) -> str:
     return sample.key
 
 
+def sharded(bucket: str, folder: Path) -> Manifest:
+    """Eight photos in two shards."""
+    for number in range(8):
+        pixels = torch.full((24, 24, 3), 30 * number, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{number}.jpg")
+    listings = [list_source(Source(kind="photos", path="."), str(folder))]
+    write_set(listings, f"{bucket}/set", samples_per_shard=4, max_broken=0.0, max_pixels=10_000, workers=1)
+    return load_manifest(f"{bucket}/set")
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_the_loaders_processes_ask_is_counted_where_their_batches_are_taken(
     workers: int, bucket: str, tmp_path: Path
 ) -> None:
-    for number in range(8):
-        pixels = torch.full((24, 24, 3), 30 * number, dtype=torch.uint8)
-        Image.fromarray(pixels.numpy()).save(tmp_path / f"{number}.jpg")
-    listings = [list_source(Source(kind="photos", path="."), str(tmp_path))]
-    write_set(listings, f"{bucket}/set", samples_per_shard=4, max_broken=0.0, max_pixels=10_000, workers=1)
-    manifest = load_manifest(f"{bucket}/set")
+    manifest = sharded(bucket, tmp_path)
     tally.taken()
     stream = Stream([manifest.shard_sizes], [1.0], seed=0, rank=0, world=1, shuffle=True, group=1)
     drawn = list(islice(loader([Photos(manifest)], stream, key, batch=4, workers=workers), 3))
@@ -93,3 +100,32 @@ def test_what_the_loaders_processes_ask_is_counted_where_their_batches_are_taken
     assert all(isinstance(item, str) for batch in drawn for item in batch)
     tables = workers * len(manifest.shards)  # of offsets, which a worker reads anew
     assert tally.told()["requests_read"] == 12 + tables
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_was_asked_for_a_batch_with_a_damaged_photo_is_counted_too(
+    workers: int, bucket: str, tmp_path: Path
+) -> None:
+    manifest = sharded(bucket, tmp_path)
+    size = storage.size(manifest.url(0))
+    storage.write_bytes(manifest.url(0), b"\0" * size)
+    tally.taken()
+    stream = Stream([manifest.shard_sizes], [1.0], seed=0, rank=0, world=1, shuffle=False, group=1)
+    with pytest.raises(ValueError, match="was damaged since"):
+        next(loader([Photos(manifest)], stream, key, batch=4, workers=workers))
+    assert tally.told()["requests_read"] >= 4
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_photos_that_the_writers_processes_read_are_counted(
+    workers: int, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (24, 24)).save(tmp_path / "black.png")
+    items = [Item(f"{number}.png", f"{bucket}/{number}.png") for number in range(3)]
+    for item in items:
+        storage.write_bytes(item.path, (tmp_path / "black.png").read_bytes())
+    tally.taken()
+    monkeypatch.setattr(write, "PHOTOS_A_WORKER", 1)
+    listings = [Listing("photos", "three in S3", items)]
+    write_set(listings, tmp_path / "set", samples_per_shard=4, max_broken=0.0, max_pixels=10_000, workers=workers)
+    assert tally.told()["requests_read"] == 3
