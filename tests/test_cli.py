@@ -16,7 +16,7 @@ PROGRAMS = {"oapseg": oapseg.cli, "components": components.__main__}
 OFFERED = {  # others build on these: a change is deliberate and in CHANGELOG.md
     "oapseg sample": "OUT",
     "oapseg data": "action --repo --rev --path --remote --out",
-    "oapseg compare": "PHOTOS --labels --shards --generators --out",
+    "oapseg compare": "PHOTOS --labels --shards --generators --published --out",
     "oapseg tune": "GENERATOR PHOTOS --labels --shards --trials --out",
     "oapseg masks": "PHOTOS --out --level",
     "oapseg compare-runs": "A B --maker --shards --train-shards --photos --out",
