@@ -16,7 +16,7 @@ from oapseg.pool import on_device
 from oapseg.pool.complete import Room, complete_components, first_room, next_room
 from oapseg.pool.components import connected_components, count, edges_of
 from oapseg.pool.generator import Generator, full_precision
-from oapseg.pool.regions import Draft, Graph, Join, Layer, Photos, Regions, made_before, photos_of
+from oapseg.pool.regions import Draft, Graph, Join, Layer, Photos, Regions, cuts, made_before, photos_of
 
 
 class Step(NamedTuple):
@@ -88,9 +88,9 @@ class OAP(Generator):
         of both at once, at the boundary of the two layers, and more often only where the merges are `stable` or a GPU
         had too little room for pairs (`_enough`).
 
-        Alive at once: a photo's matrix of rows, of N x N floats at most, and in a merge the rows of its new nodes, half
-        of one more at most. Semantic regions have no rows, as nothing merges them further, but where the merges are
-        `stable`: then they have a second matrix, and with a merge there are 2.5 at most.
+        Alive at once: a photo's matrix of rows, of N x N floats at most, and some bands of `chunk` rows, four times as
+        many on a GPU. Semantic regions have no rows, as nothing merges them further, but where the merges are `stable`:
+        then they have a second matrix.
         """
         photos = photos_of(patches)
         with full_precision(photos.features.device):
@@ -123,7 +123,7 @@ class OAP(Generator):
         similarity += (1 - self.omega_f) * self._along_the_grid(photos)
         joined = on_device.keep(edges, similarity > self.tau[0])
         component = connected_components(len(features), joined, num_patches)
-        draft = Draft.of(component, node, edges)
+        draft = Draft.of(component, node, edges, len(features))
         [sizes] = on_device.read([draft.sizes])
         join = draft.join(sizes)
 
@@ -133,8 +133,10 @@ class OAP(Generator):
         regions = Regions(component[node], area, means.new_empty(total, channels), join.counts)
         rows = graphs.affinities(means, photos.features, join.counts)
         sums = graphs.affinities(means, photos.block_sums, join.counts)
-        every = torch.arange(total, device=node.device)
-        regions.features[:] = self._vote(regions, every, join.counts, rows, photos)
+        of_regions = self._sums(regions, photos)
+        regions.features[:] = self._vote(
+            regions.photo(), join.counts, rows if of_regions is None else of_regions, photos
+        )
         edges = edges_of(join.key, join.edges, len(features))
         room = first_room(join.counts, on_device.chunk(self.chunk, rows))
         return Graph(regions, edges, rows, sums, room)
@@ -171,63 +173,80 @@ class OAP(Generator):
     def _compare(self, step: Step, room: Room) -> Draft:
         """The component of each node, joined by edges whose similarity exceeds tau (Eq. 2-4)."""
         (regions, edges, rows, sums, _), tau, complete = step
+        chunk = on_device.chunk(self.chunk, rows)
+        portion = on_device.portion(chunk, len(regions.node), rows)
         if complete:
-            chunk = on_device.chunk(self.chunk, rows)
             component, needed = complete_components(
                 regions.features, rows, sums, regions.photo(), regions.counts, tau, self.omega_f, chunk, room
             )
-            return Draft.of(component, regions.node, edges[:0], needed)
+            return Draft.of(component, regions.node, edges[:0], portion, needed)
         similarity = self.omega_f * graphs.feature_similarity(regions.features, edges)
         similarity += (1 - self.omega_f) * graphs.spatial_similarity(rows, edges)
         joined = on_device.keep(edges, similarity > tau)
         component = connected_components(len(regions.area), joined, max(regions.counts))
-        return Draft.of(component, regions.node, edges)
+        return Draft.of(component, regions.node, edges, portion)
 
     def _merge(self, graph: Graph, join: Join, photos: Photos, rows: Float[Tensor, "T N"]) -> Graph:
         """Components become nodes (Eq. 5), whose features are voted anew where the region is new (Eq. 6).
 
         Their rows are written to `rows`, from its first on: to the graph's own, which is then no graph any more, or
-        elsewhere, or not at all where that has no row. A node's number never grows, so that a row that stays one can
-        be moved to its place with nothing lost: at a time there are the rows of the nodes, of which there are at most
-        as many as patches, and those of new nodes, at most half as many.
+        elsewhere, or not at all where that has no row. They come in portions of rising numbers, of which the new ones
+        are voted at once: a node's number never grows, so that what a portion writes no later one reads.
         """
         component, total = join.component, sum(join.counts)
         if total == len(component):
             return graph
         area = torch.zeros_like(component[:total]).index_add_(0, component, graph.regions.area)
         share = graph.regions.area / area[component]
-        several = count(component, total) > 1
+        sizes = count(component, total)
+        several = sizes > 1
         new = on_device.where(several, num_new := sum(join.new))[:, 0]
-        stays = ~several[component]
-        part = on_device.where(~stays, len(component) - total + num_new)[:, 0]
-        group = (several.cumsum(0) - 1)[component[part]]
-        new_rows = graphs.sum_rows(graph.rows, group, num_new, share[part], part)
+        stays = on_device.where(~several[component], total - num_new)[:, 0]
+        parts = on_device.where(several[component], len(component) - total + num_new)[:, 0]
+        parts = parts[component[parts].argsort(stable=True)]
+        group = several.cumsum(0) - 1
         sums = graphs.sum_rows(graph.sums, component, total, share)
         features = photos.features.new_empty(total, photos.features.shape[2])
         features[component] = graph.regions.features
         regions = Regions(component[graph.regions.node], area, features, join.counts)
-        features[new] = self._vote(regions, new, join.new, new_rows, photos)
-        if len(rows):
-            for some in on_device.where(stays, total - num_new)[:, 0].split(on_device.chunk(self.chunk, rows)):
-                rows.index_copy_(0, component[some], graph.rows[some])
-            rows.index_copy_(0, new, new_rows)
+        photo, of_regions = regions.photo(), self._sums(regions, photos)
+
+        chunk = on_device.chunk(self.chunk, graph.rows)
+        portions = on_device.portions(join.new, chunk, new)
+        every = new.split([sum(counts) for counts in portions])
+        places = join.cuts[: len(every)]  # that a GPU's host has read already
+        if not places:
+            before = sizes.new_tensor([0, *map(len, every[:-1])]).cumsum(0)
+            places = cuts(new[before], before, sizes).tolist()
+        before_stays, before_parts = zip(*places, strict=True)
+        of_stays, of_parts = stays.tensor_split(before_stays[1:]), parts.tensor_split(before_parts[1:])
+        for counts, own, part, stay in zip(portions, every, of_parts, of_stays, strict=True):
+            made = graphs.sum_rows(graph.rows, group[component[part]] - group[own[:1]], len(own), share[part], part)
+            if len(rows):
+                for some in stay.split(on_device.portion(chunk, len(counts), rows)):
+                    rows.index_copy_(0, component[some], graph.rows[some])
+                rows.index_copy_(0, own, made)
+            features[own] = self._vote(photo[own], counts, made if of_regions is None else of_regions[own], photos)
+            del made
         return Graph(regions, edges_of(join.key, join.edges, len(component)), rows[:total], sums, graph.room)
 
-    def _vote(
-        self, regions: Regions, nodes: Int[Tensor, " T"], counts: list[int], rows: Float[Tensor, "T N"], photos: Photos
-    ) -> Float[Tensor, "T C"]:
-        """Features of some nodes, so many of each photo, from their rows and their photos' patches (Eq. 6).
+    def _sums(self, regions: Regions, photos: Photos) -> Float[Tensor, "T C"] | None:
+        """What a vote by the sum takes instead of rows: the sum of each region's features, in float64.
 
         The sum of affinities over a large region is a number of hundreds, of which sigma asks the third decimal:
-        float32 does not hold that, so it is formed in float64 from the sum of the region's features.
+        float32 does not hold that.
         """
-        if self.vote == "sum":
-            rows = graphs.sum_rows(photos.features.flatten(0, 1).double(), regions.node.flatten(), len(regions.area))
-            rows = rows[nodes]
-        voted = photos.features.new_empty(len(nodes) + 1, photos.features.shape[2])
-        chunk = on_device.chunk(self.chunk, rows)
-        for of_photo, place in on_device.by_photo(regions.photo()[nodes], counts, chunk):
-            own, features = rows[place.clamp(max=len(nodes) - 1)], photos.features[of_photo]
+        if self.vote == "mean":
+            return None
+        return graphs.sum_rows(photos.features.flatten(0, 1).double(), regions.node.flatten(), len(regions.area))
+
+    def _vote(
+        self, photo: Int[Tensor, " T"], counts: list[int], rows: Float[Tensor, "T N_or_C"], photos: Photos
+    ) -> Float[Tensor, "T C"]:
+        """Features of nodes, so many of each photo, from their rows, or `_sums`, and their photos' patches (Eq. 6)."""
+        voted = photos.features.new_empty(len(photo) + 1, photos.features.shape[2])
+        for of_photo, place in on_device.by_photo(photo, counts, on_device.chunk(self.chunk, rows)):
+            own, features = rows[place.clamp(max=len(photo) - 1)], photos.features[of_photo]
             affinity = own @ features.double().mT if self.vote == "sum" else own
             voted[place] = graphs.vote(affinity.div_(self.sigma), features)
         return voted[:-1]

@@ -54,6 +54,7 @@ class Join(NamedTuple):
     new: list[int]  # components of several nodes, of each photo
     edges: int
     needed: Room
+    cuts: list[tuple[int, int]]  # `cuts` of every portion of new nodes, on a GPU
 
 
 class Draft(NamedTuple):
@@ -61,6 +62,7 @@ class Draft(NamedTuple):
 
     component: Int[Tensor, " S"]
     key: Int[Tensor, " E"]
+    photos: int
     sizes: Int[Tensor, " L"]
 
     @classmethod
@@ -69,21 +71,41 @@ class Draft(NamedTuple):
         component: Int[Tensor, " S"],
         node: Int[Tensor, "B N"],
         edges: Int[Tensor, "E 2"],
+        portion: int,
         needed: Int[Tensor, "2"] | None = None,
     ) -> "Draft":
-        """From the component of each region, which come photo by photo as the regions do, `node` of each patch."""
+        """From the component of each region, which come photo by photo as the regions do, `node` of each patch.
+
+        On a GPU the sizes tell where every `portion` of the new nodes begins, too (`cuts`): a merge makes so many at a
+        time.
+        """
         key, num_edges = contract_edges(edges, component)
         last = component[node].amax(1)
-        new = (count(component, len(component)) > 1).cumsum(0)[last]
-        of_photos = torch.stack([last + 1, new]).diff(prepend=last.new_zeros(2, 1))
+        sizes = count(component, len(component))
+        several = sizes > 1
+        of_photos = torch.stack([last + 1, several.cumsum(0)[last]]).diff(prepend=last.new_zeros(2, 1))
         needed = last.new_zeros(2) if needed is None else needed
-        return cls(component, key, torch.cat([of_photos.flatten(), num_edges[None], needed]))
+        told = [num_edges[None], needed, of_photos.flatten()]
+        if on_device.waits(component):
+            first = on_device.where(several, len(component) // 2)[::portion, 0]
+            told.append(cuts(first, portion * torch.arange(len(first), device=first.device), sizes).flatten())
+        return cls(component, key, len(node), torch.cat(told))
 
     def join(self, sizes: list[int]) -> Join:
         """With the values of `sizes`."""
-        *of_photos, edges, close, kept = sizes
-        half = len(of_photos) // 2
-        return Join(self.component, self.key, of_photos[:half], of_photos[half:], edges, Room(close, kept))
+        (edges, close, kept), of_photos = sizes[:3], sizes[3 : 3 + 2 * self.photos]
+        counts, new, told = of_photos[: self.photos], of_photos[self.photos :], sizes[3 + 2 * self.photos :]
+        places = list(zip(told[::2], told[1::2], strict=True))
+        return Join(self.component, self.key, counts, new, edges, Room(close, kept), places)
+
+
+def cuts(first: Int[Tensor, " K"], made: Int[Tensor, " K"], sizes: Int[Tensor, " T"]) -> Int[Tensor, "K 2"]:
+    """Nodes that stay as they are, and nodes that are joined, before those of some new nodes, the components `first`.
+
+    `made` counts the new nodes before each, `sizes` the nodes of each component.
+    """
+    stay = first - made
+    return torch.stack([stay, (sizes.cumsum(0) - sizes)[first] - stay], 1)
 
 
 class Layer(NamedTuple):

@@ -51,6 +51,15 @@ def test_components_equal_those_of_networkx(path: Path, graph: tuple[int, torch.
 
 
 @on_paths
+@quick
+@given(edge_lists())
+def test_no_node_gets_a_larger_number_than_its_own(path: Path, graph: tuple[int, torch.Tensor]) -> None:
+    with path():
+        component = connected_components(*graph, graph[0])
+    assert (component <= torch.arange(graph[0])).all()
+
+
+@on_paths
 @pytest.mark.parametrize("shape", ["path", "star", "caterpillar"])
 def test_components_of_long_thin_graphs_numbered_at_random_are_one(path: Path, shape: str) -> None:
     num_nodes = 3000
