@@ -59,9 +59,9 @@ def promote(
     """Give a version (number or `latest`) an alias where its gate lets it pass, or with the reason of an `override`.
 
     The verdict is written to the version's tag `gate.ALIAS` and artifact `verdicts/ALIAS.md`, and with an entry to the
-    journal. A version that has the
-    alias already gets no entry. Errors: `Lost` where another was promoted while this one was judged; `ValueError` where
-    there is no such version.
+    journal. A version that has the alias already gets no entry.
+
+    Errors: `Lost` where another was promoted while this one was judged; `ValueError` where there is no such version.
     """
     journal = Journal(place.journal, place.name)
     with registry(place.tracking_uri) as client:

@@ -198,17 +198,21 @@ def _pictures(sample: Sample, found: dict[str, list[dict[str, Any]]], limit: int
     truth = None
     if labels is not None and all("segmentation" in each for each in labels):
         truth = _masks([each for each in labels if not each["iscrowd"]], rows, columns)
-        yield Picture("labels", f"{len(truth)} things", [thumbnail(overlay(image, truth), limit)])
+        yield Picture("labels", _counted(truth, "thing"), [thumbnail(overlay(image, truth), limit)])
     else:
         yield Picture("photo", f"{sample.image.shape[1]} x {sample.image.shape[0]} px", [thumbnail(image, limit)])
     for name, results in found.items():
         masks = _masks([each for each in results if each["kind"] == INSTANCE], rows, columns)
-        drawn, caption = [overlay(image, masks)], f"{len(masks)} masks"
+        drawn, caption = [overlay(image, masks)], _counted(masks, "mask")
         if truth is not None and len(truth):
             best, overlaps = best_for_each(truth, masks)
             drawn.append(overlay(image, best))
             caption += f", mean IoU of the best {100 * float(overlaps.mean()):.0f} %"
         yield Picture(name, caption, [thumbnail(picture, limit) for picture in drawn])
+
+
+def _counted(masks: Bool[Tensor, "S h w"], name: str) -> str:
+    return f"{len(masks)} {name}" + "s" * (len(masks) != 1)
 
 
 def _small(image: UInt8[Tensor, "H W 3"]) -> tuple[UInt8[Tensor, "h w 3"], Tensor, Tensor]:

@@ -36,7 +36,7 @@ def fit(task: Task, run: Run) -> State | None:
         _progress(task) as progress,
         Recorder(_told(task, run), resumed=start > 0, rollbacks=rollbacks) as recorder,
     ):
-        bar = progress.add_task(task.name, total=task.steps, completed=start, loss=math.nan)
+        bar = progress.add_task(task.name, total=task.steps, completed=start, loss="")
         step = start
         while step < task.steps:
             recorder.begin()
@@ -49,7 +49,7 @@ def fit(task: Task, run: Run) -> State | None:
             measured = task.observer is not None and task.observer.due(step)
             alarms = recorder.did(step, values, measured=measured)
             step += 1
-            progress.update(bar, completed=step, loss=values["loss"])
+            progress.update(bar, completed=step, loss=f"loss {values['loss']:.3f}")
             ill = heed(task, run, alarms)
             if ill is not None:
                 step = go_back(task, run, ill, recorder)
@@ -112,7 +112,7 @@ def _progress(task: Task) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[loss]}"),
         TimeRemainingColumn(),
         console=CONSOLE,
         disable=task.placement.rank != 0,
