@@ -144,15 +144,14 @@ def growth(folder: Path, device: torch.device, file: Path) -> Table:
     chunk = PARAMS.pool.oap.chunk
     table = Table("features", "grid", "N", "ms", "memory, MB", "in N x N", title=f"Growth, chunk {chunk}")
     for name in ("photos", "hard"):
-        measured = []
+        sizes, measured = [side * side for side in LARGE], []
         for side in LARGE:
             photo = (encoded(folder, side, 1, device) if name == "photos" else hard(side, 1))[0]
             found = apart(photo, chunk, device, file)
-            measured.append((side * side, min(each["ms"] for each in found)))
+            measured.append([min(each["ms"] for each in found), max(each["mb"] for each in found)])
             table.add_row(name, f"{side} x {side}", f"{side * side:,}", *shown(found))
-        sizes, times = zip(*measured, strict=True)
-        exponent = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
-        table.add_row(name, "fitted", "", f"N^{exponent:.2f}", "", "", end_section=True)
+        exponents = np.polyfit(np.log(sizes), np.log(measured), 1)[0]
+        table.add_row(name, "fitted", "", *(f"N^{exponent:.2f}" for exponent in exponents), "", end_section=True)
     return table
 
 
