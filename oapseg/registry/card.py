@@ -43,7 +43,7 @@ def model_card(
             "## Lineage",
             _lineage(lineage),
             "## Limits",
-            "- Clusters have no names; classes above come from the mapping that is printed with them.\n"
+            "- Clusters have names where people gave them; classes above come from the mapping printed with them.\n"
             "- A score ranks the masks of a photo; it is no calibrated probability.\n"
             "- The intervals are over photos of one set, not over seeds nor over other domains.\n"
             "- Not for decisions about people, and not where a missed thing does harm.",

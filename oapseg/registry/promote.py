@@ -108,7 +108,7 @@ class RollBack:
 
 
 def roll_back(place: Place, alias: str, *, to: int | None = None, reason: str = "", dry_run: bool = False) -> RollBack:
-    """Give an alias back to the version that had it before, or to an earlier one. No gate is asked: it had passed.
+    """Give an alias back to the version that had it before, or to an earlier one. No gate is asked: it had the alias before.
 
     Errors: `Lost`; `ValueError` where there is nothing to go back to, or that version is gone or is another content.
     """

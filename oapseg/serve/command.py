@@ -1,10 +1,10 @@
 """Masks over HTTP, for many at a time, with health, metrics for Prometheus, and a page to try it on.
 
-    oapseg serve --model models:/oapseg@champion
+    oapseg serve
     curl --data-binary @street.jpg 'http://127.0.0.1:8080/v1/masks?min_score=0.3'
 
-Section `serve` of params.yaml says how much is taken at a time. SIGTERM: /readyz says no, what was taken is answered,
-and the exit code is 0.
+Without `--model` it is the registry's champion. Section `serve` of params.yaml says how much is taken at a time.
+SIGTERM: /readyz says no, what was taken is answered, and the exit code is 0.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from oapseg.params import Params, ServeParams, load_params, parse_params
 from oapseg.serve.app import make_app
 from oapseg.serve.model import Source
 from oapseg.serve.service import Service
+from oapseg.use.resolved import CHAMPION
 
 KEEP_ALIVE_S = 30  # that an idle connection is kept
 BACKLOG = 512  # connections that wait to be accepted
@@ -29,9 +30,7 @@ HEADER_BYTES = 32_768
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model",
-        required=True,
-        help="models:/NAME@ALIAS, models:/NAME/VERSION, a folder or an s3:// URL",
+        "--model", default=CHAMPION, help="folder, s3:// URL, or models:/NAME@ALIAS (default: %(default)s)"
     )
     parser.add_argument("--host", help="address to listen on, 0.0.0.0 for every one; default: serve.host")
     parser.add_argument("--port", help="0 for any that is free; default: serve.port")
@@ -101,13 +100,13 @@ def _params(args: argparse.Namespace) -> Params:
     if not said:
         return params
     whole = params.model_dump(mode="json", by_alias=True)
-    return parse_params(whole | {"serve": whole["serve"] | said}, "oapseg serve")
+    return parse_params(whole | {"serve": whole["serve"] | said}, "command line")
 
 
-def _number(text: str | None) -> float | str | None:
+def _number(text: str | None) -> int | float | str | None:
     """A number where it is one; what is none is refused with the others."""
     try:
-        return None if text is None else float(text)
+        return None if text is None else int(text) if text.isdecimal() else float(text)
     except ValueError:
         return text
 

@@ -182,7 +182,9 @@
         update();
       })
       .catch(function (error) {
-        if (mine === running) { state("error", error.message || "The server cannot be reached."); }
+        if (mine !== running) { return; }
+        if (!photo.naturalWidth) { at("fit").hidden = true; at("empty").hidden = false; }  // there is nothing to see
+        state("error", error.message || "The server cannot be reached.");
       })
       .finally(function () { if (mine === running) { at("working").hidden = true; } });
   }

@@ -5,20 +5,19 @@ A race of fifty on each of some journals: `PYTHONPATH=tests python -m registry.r
 
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry.born import context
-from registry.racing import Told, check_order, counted, run_race
+from registry.racing import Race, check_order, run_race
 from registry.versions import ALIAS, NAME, OPEN, place_in, registered
 
 from oapseg.registry.journal import Entry, Journal, head
 from oapseg.registry.promote import has, promote, reconcile
 from oapseg.registry.server import Place, registry
 
-LIFE_S = 0.3  # times the number of racers: the longest life of one that is killed
+LIFE_S = 0.3  # times the number of racers: about as long as a first try takes
 
 
 @dataclass(frozen=True)
@@ -31,20 +30,20 @@ class Promote:
         return promote(self.place, racer + 1, ALIAS, OPEN).entry
 
 
-def race(place: Place, racers: int, folder: Path) -> tuple[list[Told], int]:
-    """What the racers were told, and how many were killed."""
+def race(place: Place, racers: int, folder: Path) -> Race:
     return run_race(Promote(place), racers, folder, context(), life_s=LIFE_S * racers)
 
 
-def check(place: Place, told: Sequence[Told]) -> list[Entry]:
-    """One order, and an alias that equals its end once it is reconciled; the entries."""
+def check(place: Place, race: Race) -> str:
+    """One order, and an alias that equals its end once it is reconciled; in a line, what was found."""
     entries = Journal(place.journal, place.name).entries()
-    check_order(entries, told)
+    check_order(entries, race.told)
+    before = alias(place)
     reconcile(place)
     last = head(entries, ALIAS)
     assert last is not None
     assert alias(place) == last.version
-    return entries
+    return f"{race.summary(entries)}; the last entry's version {last.version}, the alias {before} before reconcile"
 
 
 def alias(place: Place) -> int | None:
@@ -71,15 +70,7 @@ def main(arguments: Sequence[str]) -> None:
             folder = Path(name, str(number))
             folder.mkdir()
             raced = replace(place, journal=journal)
-            began = time.monotonic()
-            told, killed = race(raced, racers, folder)
-            took, before = time.monotonic() - began, alias(raced)
-            entries = check(raced, told)
-            print(
-                f"{journal}: {racers} processes, {killed} killed, {took:.1f} s: {len(entries)} entries in one chain; "
-                f"{counted(told)}; alias {before} before reconcile, {entries[-1].version} after, as the last entry",
-                flush=True,
-            )
+            print(f"{journal}: {check(raced, race(raced, racers, folder))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 A race of fifty for the journal alone, without a registry: `PYTHONPATH=tests python -m registry.racing 50 JOURNAL ...`
 """
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -15,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from oapseg.registry.journal import Entry, Journal, Lost, head
@@ -56,33 +56,68 @@ class Append:
         return journal.append(entries, action="promote", alias=ALIAS, version=racer + 1, before=before, **said)
 
 
+@dataclass(frozen=True)
+class End:
+    """When a racer is killed: so many tries on, after this share of the time that one takes."""
+
+    tries: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Race:
+    """What came of one."""
+
+    racers: int
+    killed: int
+    took_s: float
+    told: list[Told]
+
+    def summary(self, entries: Sequence[Entry]) -> str:
+        """In a line, with what a journal of these entries lacks and repeats."""
+        numbers = [entry.number for entry in entries]
+        repeated = len(numbers) - len(set(numbers))
+        gaps = max(numbers, default=0) - len(set(numbers))
+        won = sum(each.won for each in self.told)
+        return (
+            f"{self.racers} processes, {self.killed} killed, {self.took_s:.0f} s: {len(entries)} entries, {gaps} gaps, "
+            f"{repeated} duplicates; told: {won} that they won, {len(self.told) - won} that they lost; "
+            f"{len(entries) - won} killed between an entry and being told"
+        )
+
+
 def run_race(
     attempt: Attempt, racers: int, folder: Path, context: BaseContext, *, life_s: float, seed: int = 0
-) -> tuple[list[Told], int]:
-    """Let processes promote different versions to one alias; what they were told, and how many were killed.
+) -> Race:
+    """Let processes promote different versions to one alias.
 
-    A third is killed at random moments up to `life_s` after the start. Every racer writes what it is told to a file of
-    its own, a line at a time, so that nothing is lost with it.
+    A third is killed, each at a random moment of a random one of its tries, as its own pace tells; in the first, within
+    `life_s`. Every racer writes what it is told to a file of its own, a line at a time, so that nothing is lost.
     """
     files = [folder / f"{racer:03d}.jsonl" for racer in range(racers)]
     first = context.Process(target=int)  # type: ignore[attr-defined]  # of a fork server: once it is gone, others come at once
     first.start()
     first.join()
+    chance = random.Random(seed)
+    ends = {
+        racer: End(chance.randrange(ROUNDS), chance.random()) for racer in chance.sample(range(racers), racers // 3)
+    }
     begin = time.monotonic() + 0.5 + racers / 50
     processes = [
-        context.Process(target=_race, args=(attempt, racer, files[racer], begin))  # type: ignore[attr-defined]
+        context.Process(target=_race, args=(attempt, racer, files[racer], begin, life_s, ends.get(racer)))  # type: ignore[attr-defined]
         for racer in range(racers)
     ]
     for process in processes:
         process.start()
-    chosen = _kill_a_third(processes, begin, life_s, random.Random(seed))
     for process in processes:
         process.join()
-    died = [racer for racer, process in enumerate(processes) if process.exitcode == -signal.SIGKILL]
-    failed = [racer for racer, process in enumerate(processes) if process.exitcode not in (0, -signal.SIGKILL)]
-    if failed or not set(died) <= set(chosen):
-        raise RuntimeError(f"racers {failed} failed, {died} died, {chosen} were to be killed")
-    return list(_told(files)), len(died)
+    took_s = time.monotonic() - begin
+    wrong = [
+        racer for racer, each in enumerate(processes) if each.exitcode != (-signal.SIGALRM if racer in ends else 0)
+    ]
+    if wrong:
+        raise RuntimeError(f"racers {wrong} failed; {sorted(ends)} were to be killed")
+    return Race(racers, len(ends), took_s, list(_told(files)))
 
 
 def check_order(entries: Sequence[Entry], told: Sequence[Told]) -> None:
@@ -99,15 +134,13 @@ def check_order(entries: Sequence[Entry], told: Sequence[Told]) -> None:
         assert each.won == (each.winner == f"racer {each.racer}")
 
 
-def counted(told: Sequence[Told]) -> str:
-    return f"told: {sum(each.won for each in told)} won, {sum(not each.won for each in told)} lost"
-
-
-def _race(attempt: Attempt, racer: int, file: Path, begin: float) -> None:
+def _race(attempt: Attempt, racer: int, file: Path, begin: float, life_s: float, end: End | None) -> None:
     os.environ["OAPSEG_WHO"] = f"racer {racer}"
     with open(file, "w", buffering=1) as out:
         time.sleep(max(0.0, begin - time.monotonic()))
-        for _ in range(ROUNDS):
+        for tried in itertools.count() if end else range(ROUNDS):
+            if end and tried == end.tries:
+                _die_in(end.share * ((time.monotonic() - begin) / tried if tried else life_s))
             try:
                 entry = attempt(racer)
                 if entry is None:
@@ -118,12 +151,10 @@ def _race(attempt: Attempt, racer: int, file: Path, begin: float) -> None:
             out.write(json.dumps(vars(said)) + "\n")
 
 
-def _kill_a_third(processes: Sequence[BaseProcess], begin: float, life_s: float, chance: random.Random) -> list[int]:
-    chosen = chance.sample(range(len(processes)), len(processes) // 3)
-    for life, racer in sorted((chance.uniform(0, life_s), racer) for racer in chosen):
-        time.sleep(max(0.0, begin + life - time.monotonic()))
-        processes[racer].kill()
-    return chosen
+def _die_in(seconds: float) -> None:
+    """By an alarm that nobody handles: the kernel ends the process, as by SIGKILL, wherever it is."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
 
 
 def _told(files: Sequence[Path]) -> Iterator[Told]:
@@ -137,18 +168,11 @@ def main(arguments: Sequence[str]) -> None:
     racers = int(arguments[0])
     for location in arguments[1:]:
         with tempfile.TemporaryDirectory() as folder:
-            began = time.monotonic()
-            life_s = float(os.environ.get("LIFE_S", "5"))
             context = multiprocessing.get_context("fork")
-            told, killed = run_race(Append(location), racers, Path(folder), context, life_s=life_s)
-            took = time.monotonic() - began
+            race = run_race(Append(location), racers, Path(folder), context, life_s=1)
             entries = Journal(location, "shapes").entries()
-            check_order(entries, told)
-        print(
-            f"{location}: {racers} processes, {killed} killed, {took:.1f} s: {len(entries)} entries in one chain; "
-            f"{counted(told)}",
-            flush=True,
-        )
+            check_order(entries, race.told)
+        print(f"{location}: {race.summary(entries)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Fifty promoters at once, a third of them killed, on a journal in a real S3 server and on one in a folder."""
+"""Fifty promoters at once, a third of them killed, on a journal in a real S3 server and on one in a folder.
+
+`pytest -m s3 tests/s3/test_promotions.py -rP` prints what each race came to.
+"""
 
 import multiprocessing
 from pathlib import Path
@@ -16,11 +19,12 @@ RACERS = 50
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_of_fifty_writers_of_a_journal_one_wins_each_entry_and_the_others_are_told(bucket: str, tmp_path: Path) -> None:
     journal = Append(f"{bucket}/promotions")
-    told, killed = run_race(journal, RACERS, tmp_path, multiprocessing.get_context("fork"), life_s=3)
+    race = run_race(journal, RACERS, tmp_path, multiprocessing.get_context("fork"), life_s=3)
     entries = Journal(journal.location, journal.model).entries()
-    check_order(entries, told)
-    assert len({each.racer for each in told}) >= RACERS - killed
-    assert any(not each.won for each in told)
+    print(race.summary(entries))
+    check_order(entries, race.told)
+    assert len({each.racer for each in race.told}) >= RACERS - race.killed
+    assert any(not each.won for each in race.told)
 
 
 @pytest.mark.slow
@@ -29,6 +33,6 @@ def test_of_fifty_writers_of_a_journal_one_wins_each_entry_and_the_others_are_to
 def test_fifty_promotions_end_in_one_order_and_the_alias_is_the_last(where: str, bucket: str, tmp_path: Path) -> None:
     place = versions(tmp_path, RACERS, f"{bucket}/promotions" if where == "s3" else None)
     (tmp_path / "told").mkdir()
-    told, killed = race(place, RACERS, tmp_path / "told")
-    assert check(place, told)
-    assert len({each.racer for each in told}) >= RACERS - killed
+    raced = race(place, RACERS, tmp_path / "told")
+    print(check(place, raced))
+    assert len({each.racer for each in raced.told}) >= RACERS - raced.killed

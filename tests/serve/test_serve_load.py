@@ -22,6 +22,7 @@ from use.small import photo_bytes, small_model
 
 from oapseg.cli import main
 from oapseg.params import default_params_path
+from oapseg.registry.server import DEPRECATED_IN_MLFLOW, registry
 
 PHOTO = photo_bytes(48, 72, 0)
 
@@ -192,7 +193,7 @@ def test_a_server_that_is_asked_to_go_answers_everything_first(folder: Path, tmp
 @pytest.mark.parametrize(
     ("flag", "value", "part"),
     [
-        ("--port", "70000", "serve.port: input should be less than or equal to 65535"),
+        ("--port", "70000", "serve.port: input should be less than or equal to 65535, is 70000\n"),
         ("--port", "http", "serve.port: input should be a valid integer"),
         ("--follow", "0", "serve.follow_s: input should be greater than or equal to 1"),
         ("--host", "", "serve.host: "),
@@ -204,7 +205,20 @@ def test_flags_out_of_range_are_one_line(
     assert main(["serve", "--model", str(folder), flag, value]) == 2
     error = capsys.readouterr().err
     assert part in error
+    assert error.startswith("oapseg serve: command line: serve.")
     assert error.count("\n") == 1
+
+
+@pytest.mark.filterwarnings(f"ignore:{DEPRECATED_IN_MLFLOW}")
+def test_without_a_model_it_is_the_registrys_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with registry(f"sqlite:///{tmp_path}/mlflow.db", make=True) as client:
+        client.create_registered_model("oapseg")
+        client.create_model_version("oapseg", str(tmp_path))
+    assert main(["serve", "--port", "0"]) == 2
+    assert "oapseg: no version champion; the registry has 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["timeout_s", "drain_s"])

@@ -115,11 +115,13 @@ def test_a_photo_of_one_s_own_is_sent_to_this_server_alone(page: Browser, server
     assert page.errors == []
 
 
-def test_what_is_no_photo_is_said_in_a_line(page: Browser, tmp_path: Path) -> None:
+def test_what_is_no_photo_is_said_in_a_line_and_another_can_be_dropped(page: Browser, tmp_path: Path) -> None:
     (tmp_path / "own.jpg").write_bytes(b"no photo")
     page.choose("#file", tmp_path / "own.jpg")
     page.until("document.body.dataset.state === 'error'")
     assert page.run(STATUS).startswith("photo: not one of JPEG")
+    assert page.run("document.getElementById('fit').hidden")
+    assert not page.run("document.getElementById('empty').hidden")
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1440])
