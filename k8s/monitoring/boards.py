@@ -8,7 +8,6 @@ from oapseg.monitor.panels import GROUPS
 
 WHO = "{{task}} of {{run}}, rank {{rank}}"
 TRAINING = "{{run}} {{task}}"
-ASKED = "{{operation}} {{run}} {{task}}"
 STAGE = "{{stage}} of {{run}}"
 YES_NO = (("1", "succeeded", "green"), ("0", "failed", "red"))
 NEWEST = 'last_over_time({}{run=~"$run"}[$__range])'  # a step takes its values away soon after its end
@@ -70,66 +69,47 @@ FLEET = (
         limits=(Limit(">", 1.3), Limit(">", 2.0, RED)),
     ),
 )
+
+
+def _in_time(title: str, name: str, *words: tuple[str, str, str]) -> Shown:
+    """A bar a step, coloured by what its value is called."""
+    return one(title, name, STAGE, '{}{run=~"$run"}', kind="statetimeline", words=words)
+
+
 NO_S3 = "nothing here has asked S3"
+
+
+def _by_operation(title: str, name: str, how: str = "rate", over: str = "", **options: Any) -> Shown:
+    """A line for each kind of request of a training, of the last five minutes."""
+    expr = f"sum by (operation, run, task) ({how}({{}}{{{OURS}}}[5m])){over}"
+    return one(title, name, "{{operation}} {{run}} {{task}}", expr, nothing=NO_S3, **options)
+
+
 DATA = (
-    one(
-        "Steps that run",
-        "oapseg_stage_running",
-        STAGE,
-        '{}{run=~"$run"}',
-        kind="statetimeline",
-        words=(("1", "runs", "blue"), ("0", "ended", "green")),
-    ),
+    _in_time("Steps that run", "oapseg_stage_running", ("1", "runs", "blue"), ("0", "ended", "green")),
     one("Time of a step", "oapseg_stage_seconds", STAGE, NEWEST, kind="bargauge"),
     one("Photos", "oapseg_stage_samples", STAGE, NEWEST, kind="bargauge"),
     one("Photos left out as broken", "oapseg_stage_skipped_samples", STAGE, NEWEST, kind="bargauge"),
     one("Size of the shards", "oapseg_stage_data_bytes", STAGE, NEWEST, kind="bargauge"),
-    one(
-        "How steps ended",
-        "oapseg_stage_failed",
-        STAGE,
-        '{}{run=~"$run"}',
-        kind="statetimeline",
-        words=(("0", "well", "green"), ("1", "failed", "red")),
-    ),
+    _in_time("How steps ended", "oapseg_stage_failed", ("0", "well", "green"), ("1", "failed", "red")),
     one("Waiting for photos", "oapseg_train_loader_wait_ratio", WHO, f"{{}}{{{OURS}}}"),
     one("Photos that trainings do without", "oapseg_train_skipped_photos", WHO, f"{{}}{{{OURS}}}"),
 )
 STORAGE = (
-    one(
-        "Requests to S3",
-        "oapseg_storage_requests_total",
-        ASKED,
-        f"sum by (operation, run, task) (rate({{}}{{{OURS}}}[5m]))",
-        unit="requests per second",
-        nothing=NO_S3,
-    ),
-    one(
+    _by_operation("Requests to S3", "oapseg_storage_requests_total", unit="requests per second"),
+    _by_operation(
         "Time of a request",
         "oapseg_storage_seconds_total",
-        ASKED,
-        f"sum by (operation, run, task) (rate({{}}{{{OURS}}}[5m])) "
-        f"/ sum by (operation, run, task) (rate(oapseg_storage_requests_total{{{OURS}}}[5m]) > 0)",
+        over=f" / sum by (operation, run, task) (rate(oapseg_storage_requests_total{{{OURS}}}[5m]) > 0)",
         limits=(Limit(">", 1.0), Limit(">", 10.0, RED)),
-        nothing=NO_S3,
     ),
-    one(
+    _by_operation(
         "Tried again",
         "oapseg_storage_retries_total",
-        ASKED,
-        f"sum by (operation, run, task) (rate({{}}{{{OURS}}}[5m]))",
         unit="requests per second",
         limits=(Limit(">", 0.01), Limit(">", 1.0, RED)),
-        nothing=NO_S3,
     ),
-    one(
-        "Refused or given up",
-        "oapseg_storage_errors_total",
-        ASKED,
-        f"sum by (operation, run, task) (increase({{}}{{{OURS}}}[5m]))",
-        limits=(BAD,),
-        nothing=NO_S3,
-    ),
+    _by_operation("Refused or given up", "oapseg_storage_errors_total", "increase", limits=(BAD,)),
     one("S3's time in a step", "oapseg_stage_storage_seconds", STAGE, NEWEST, kind="bargauge", nothing=NO_S3),
     one("Tried again by a step", "oapseg_stage_storage_retries", STAGE, NEWEST, kind="bargauge", nothing=NO_S3),
     one("Refused to a step", "oapseg_stage_storage_errors", STAGE, NEWEST, kind="bargauge", nothing=NO_S3),

@@ -72,7 +72,8 @@ def _draw_panel(axis: "Axes", panel: Panel, columns: Mapping[str, Column], alarm
         steps, values = zip(*columns[key], strict=True)
         axis.plot(steps, values, label=name, linewidth=1.2)
     for rule in panel.rules():
-        axis.axhline(rule.limit, color="#c00", linestyle="--", linewidth=0.8)
+        of = f"limit of {lines.get(rule.key, rule.key)}" if len(lines) > 1 else None
+        axis.axhline(rule.limit, color="#c00", linestyle="--", linewidth=0.8, label=of)
         if rule.name in alarms:
             axis.axvline(alarms[rule.name].step, color="#c00", linewidth=0.8)
     axis.set_title(f"{panel.title}, {panel.unit}" if panel.unit else panel.title, fontsize=10)

@@ -102,7 +102,7 @@ RULES = (
         severity="critical",
         action="rollback",
     ),
-    Rule("StarvingLoader", "loader_wait", ">", 0.3, "steps wait for photos a third of the time"),
+    Rule("StarvingLoader", "loader_wait", ">", 0.3, "steps wait for photos three tenths of the time"),
     Rule("StaleCheckpoint", "checkpoint_overdue", ">", 3.0, "no state was saved for three intervals", for_steps=0),
     Rule(
         "ThroughputDrop",

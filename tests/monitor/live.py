@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "k8s" / "monitoring"
 BOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
 VARIABLES = {"$run": ".+", "$rank": ".+", "${pictures}": "", "$__range": "1h"}
+LEGEND = re.compile(r"\{\{(\w+)\}\}")
 SELECTOR = re.compile(r"\boapseg_\w+(?:\{[^}]*\})?")
 
 Board = dict[str, Any]
@@ -108,14 +109,9 @@ def wait_for(prometheus: Prometheus, expr: str, patience_s: float = 300.0) -> No
 
 
 def problems(board: Board, prometheus: Prometheus, absent: frozenset[str], source: str) -> list[str]:
-    """What is wrong with a dashboard: no series, legends, sources, texts.
-
-    A panel may have no series where all its metrics may be absent, or where it has a word for that.
-    """
+    """What is wrong with a dashboard: no series (but of metrics that may be absent), legends, sources, texts."""
     found = []
-    for panel in board["panels"]:
-        if panel["type"] in ("row", "text"):
-            continue
+    for panel in shown(board):
         where = f"{board['title']}, {panel['title']}"
         defaults = panel["fieldConfig"]["defaults"]
         if not panel.get("description") or not defaults.get("unit") or not defaults.get("thresholds"):
@@ -123,16 +119,38 @@ def problems(board: Board, prometheus: Prometheus, absent: frozenset[str], sourc
         for target in panel["targets"]:
             if {panel["datasource"]["uid"], target["datasource"]["uid"]} != {source}:
                 found.append(f"{where}: another source than {source}")
-            found += _of_target(where, target, prometheus, absent, may_be_empty=bool(defaults.get("noValue")))
+            found += _of_target(where, target, prometheus, absent)
     return found
 
 
-def _of_target(
-    where: str, target: Board, prometheus: Prometheus, absent: frozenset[str], *, may_be_empty: bool
-) -> list[str]:
-    expr = target["expr"]
+def shown(board: Board) -> list[dict[str, Any]]:
+    """Its panels that ask something."""
+    return [panel for panel in board["panels"] if panel["type"] not in ("row", "text")]
+
+
+def counted(board: Board, prometheus: Prometheus) -> str:
+    """A line on a dashboard: how many expressions, series and legends' labels, and which panels have none."""
+    asked = [
+        (panel["title"], target, prometheus.ask(filled(target["expr"])))
+        for panel in shown(board)
+        for target in panel["targets"]
+    ]
+    series = sum(len(found) for _, _, found in asked)
+    labels = sum(len(LEGEND.findall(target["legendFormat"])) * len(found) for _, target, found in asked)
+    none = [title for title, _, found in asked if not found]
+    said = f"{board['title']}: {len(asked)} expressions, {series} series, {labels} labels of legends"
+    return said + (f"; no series: {', '.join(none)}" if none else "")
+
+
+def filled(expr: str) -> str:
+    """An expression whose variables have values."""
     for name, value in VARIABLES.items():
         expr = expr.replace(name, value)
+    return expr
+
+
+def _of_target(where: str, target: Board, prometheus: Prometheus, absent: frozenset[str]) -> list[str]:
+    expr = filled(target["expr"])
     try:
         series = prometheus.ask(expr)
     except ValueError as error:
@@ -140,14 +158,11 @@ def _of_target(
     if not series:
         selectors = SELECTOR.findall(expr)
         silent = [each for each in selectors if not prometheus.ask(each)]
-        if may_be_empty and selectors and not silent:
-            return []  # it shows a part of what there is
         names = {re.match(r"\w+", each)[0] for each in selectors}  # type: ignore[index]
         return [] if names and names <= absent else [f"{where}: no series for {', '.join(silent) or expr}"]
-    labels = re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
     return [
         f"{where}: no label {label} on {one['metric']}"
-        for label in labels
+        for label in LEGEND.findall(target["legendFormat"])
         for one in series
         if label not in one["metric"]
     ]

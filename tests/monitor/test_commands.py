@@ -1,14 +1,17 @@
 """`oapseg watch` and `oapseg plot` on recorded histories: what they show, and what they say where there is none."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from oapseg.cli import main
-from oapseg.monitor.history import HISTORY
-from oapseg.monitor.watch_command import blocks
+from oapseg.monitor.history import HISTORY, read_history
+from oapseg.monitor.panels import GROUPS
+from oapseg.monitor.watch_command import blocks, drawn
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -44,7 +47,7 @@ def test_the_curves_are_a_picture_and_a_page_with_all_inside(run: Path, tmp_path
     assert "http" not in page
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, 100, 120])
 def test_what_is_watched_has_its_number_however_narrow_the_terminal(
     run: Path, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +56,35 @@ def test_what_is_watched_has_its_number_however_narrow_the_terminal(
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  Loss "))
     newest = json.loads((run / HISTORY).read_text().splitlines()[-1])["loss"]
     assert line.split()[1] == f"{newest:.4g}"
+
+
+def printed(run: Path, width: int, height: int | None) -> list[str]:
+    """The lines of what is watched in a terminal."""
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(drawn(run, read_history(run), width, height))
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_nothing_in_the_table_is_cut(run: Path, width: int) -> None:
+    assert not [line for line in printed(run, width, None) if "…" in line]
+
+
+@pytest.mark.parametrize("height", [24, 40])
+def test_in_a_low_terminal_all_that_rules_judge_is_there_and_how_many_lines_are_not(run: Path, height: int) -> None:
+    low, whole = printed(run, 100, height), printed(run, 100, None)
+    assert len(low) < height < len(whole)
+    judged = {"Loss", "Photos a second"} | {
+        panel.title for panels in GROUPS.values() for panel in panels if panel.rules()
+    }
+    assert not [title for title in judged if not any(line.startswith(f"  {title}") for line in low)]
+    quantities = [[line for line in lines if line.startswith("  ")] for lines in (low, whole)]
+    assert low[-1] == f"{len(quantities[1]) - len(quantities[0])} more in a higher terminal, or by --once"
+
+
+def test_times_have_their_unit(run: Path) -> None:
+    newest = json.loads((run / HISTORY).read_text().splitlines()[-1])["seconds"]
+    assert any(line.startswith("  Step  ") and f" {newest:.4g} s " in line for line in printed(run, 100, None))
 
 
 @pytest.mark.parametrize("command", [["watch", "--once"], ["plot"]])
