@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from components.shard import parse_part
 from oapseg.encode.load import load_folder
 from oapseg.evaluate.cost import read_cost, read_memory, write_memory
-from oapseg.evaluate.generators import check_name, make_generator
+from oapseg.evaluate.generators import check_name, make_generator, rounded
 from oapseg.evaluate.pooling import NAMED_FAILED, Job, fingerprint, pool_set, probe_set
 from oapseg.evaluate.predict import check_side, choose_device
 from oapseg.evaluate.predictions import Parts
@@ -48,6 +48,8 @@ def main(args: argparse.Namespace) -> None:
         probed = probe_set(args.generator, params, encoder, manifest)
         write_memory(args.out, decided, probed)
     print(summary(args.out, mine, job.failed, probed))
+    if (changed := rounded(args.generator, params, encoder)) is not None:
+        print(changed)
 
 
 def own_part() -> Part | None:
@@ -67,6 +69,7 @@ def summary(out: str, mine: Sequence[int], failed: dict[str, str], probed: Probe
     seconds = cost.seconds / max(cost.photos, 1)
     masks = cost.measures.get("instance", 0.0) + cost.measures.get("semantic", 0.0)
     memory = f", {probed.peak_bytes / 1e6:.0f} MB for one" if probed and probed.peak_bytes is not None else ""
+    memory = f", memory not known ({probed.failure})" if probed and probed.failure is not None else memory
     said = ", ".join(f"{name} ({reason})" for name, reason in list(failed.items())[:NAMED_FAILED]) or "none"
     return (
         f"{out}: {cost.photos} photos in {len(mine)} parts, {masks:.1f} masks a photo; {seconds:.4f} s a photo besides "

@@ -62,6 +62,12 @@ def test_every_key_of_the_shipped_parameters_has_a_comment() -> None:
             {"tau": [7]},
             "compare.published.oap.tau.0: input should be less than or equal to 1, is 7",
         ),
+        ("compare.published_acg", {"step": 9}, "compare.published_acg.step: unknown key"),
+        (
+            "compare.published_acg",
+            {"steps": 0},
+            "compare.published_acg.steps: input should be greater than or equal to 1, is 0",
+        ),
         ("register.name", "my model", "register.name: string should match pattern"),
         ("promote.version", 0, "promote.version: string should match pattern"),
         ("promote.gates.champion.licences", "any", "promote.gates.champion.licences: input should be a valid array"),

@@ -12,3 +12,4 @@ class Patches(NamedTuple):
     features: Float[Tensor, "N C"]  # L2-normalised keys
     grid: tuple[int, int]  # (h, w), N = h*w
     image: UInt8[Tensor, "H W 3"] | None = None  # for generators that look at pixels
+    num_things: int | None = None  # by the photo's labels, crowds not counted; for generators that are told

@@ -1,25 +1,29 @@
 """Generators side by side: masks of the same photos from the same features, what they took, what they score."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import yaml
 
 from oapseg import storage
-from oapseg.encode.encoder import Encoder
+from oapseg.encode.encoder import Encoder, encoder_hash
 from oapseg.evaluate.cost import Cost, read_cost, read_memory, write_memory
-from oapseg.evaluate.generators import check_name, make_generator
+from oapseg.evaluate.generators import check_name, make_generator, settings_of
 from oapseg.evaluate.ground_truth import shard_labels
 from oapseg.evaluate.instances import score_class_agnostic
 from oapseg.evaluate.intervals import resample_photos
 from oapseg.evaluate.overlaps import Photo, find_overlaps
-from oapseg.evaluate.pooling import Job, choice_of, fingerprint, pool_set, probe_set
-from oapseg.evaluate.predict import CHOICE_RULE, EQUAL_RULE
+from oapseg.evaluate.pooling import Job, choice_of, dense_crf, fingerprint, pool_set, probe_set
+from oapseg.evaluate.predict import EQUAL_RULE, generator_views
 from oapseg.evaluate.predictions import Parts, Predictions, is_whole
+from oapseg.evaluate.probe import Probed
 from oapseg.params import Params
 from oapseg.shards.manifest import Manifest
 
 OWN_RULE = "the generator's own score"
+HASH_DIGITS = 12  # of an encoder's weights that tell one from another
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,10 @@ class Row:
     failed: dict[str, str] = field(default_factory=dict)  # photos without masks, and why
     cost: Cost = field(default_factory=Cost)
     peak_bytes: int | None = None  # for one photo
+    no_peak: str = ""  # why that is not known
     score_rule: str = ""
+    views: str = ""  # what was looked at by which encoder, and what was done with all masks
+    settings: str = ""  # of its section of `pool`, as it works with the encoder, in one line of YAML
     scores: dict[str, Value] = field(default_factory=dict)  # none without labels
 
 
@@ -62,7 +69,7 @@ def compare(
     """
     jobs: dict[str, Job] = {}
     failures: dict[str, str] = {}
-    peaks: dict[str, int | None] = {}
+    probes: dict[str, Probed] = {}
     most = int(params.compare.max_failed * manifest.num_samples)
     for name in names:
         try:
@@ -78,18 +85,27 @@ def compare(
         if probed is None:
             probed = probe_set(name, params, encoder, manifest)
             write_memory(folder, decided, probed)
-        peaks[name] = probed.peak_bytes
-        if probed.failure is not None:
-            failures[name] = probed.failure
+        if probed.killed:
+            failures[name] = str(probed.failure)
             continue
+        probes[name] = probed
         jobs[name] = Job(name, generator, Parts(folder, manifest, decided), most)
     pool_set(manifest, encoder, list(jobs.values()), params, what=f"masks by {len(jobs)} generators")
     failures |= {name: job.given_up for name, job in jobs.items() if job.given_up is not None}
     rows = [
-        Row(name, failures[name]) if name in failures else _row(jobs[name], peaks[name], manifest, params)
+        Row(name, failures[name]) if name in failures else _row(jobs[name], probes[name], manifest, encoder, params)
         for name in names
     ]
     return sorted(rows, key=rank, reverse=True)
+
+
+def views_of(params: Params, encoder: Encoder) -> str:
+    """What is the same for all generators, in words: the encoder, what it looked at, what was done with their masks."""
+    said = generator_views(params.predict, dense_crf(params), choice_of(params))
+    weights = encoder_hash(encoder)[:HASH_DIGITS]
+    return (
+        f"encoder {params.encode.name} (weights {weights}); {said}; at most {params.predict.max_masks} masks of a kind"
+    )
 
 
 def rank(row: Row) -> tuple[float, ...]:
@@ -99,19 +115,21 @@ def rank(row: Row) -> tuple[float, ...]:
     return (float(row.failure is None), -1.0 if score is None else score.value, edges)
 
 
-def _row(job: Job, peak: int | None, manifest: Manifest, params: Params) -> Row:
+def _row(job: Job, probed: Probed, manifest: Manifest, encoder: Encoder, params: Params) -> Row:
     folder = job.parts.folder
     scores, equal = _score(folder, manifest, params)
-    rule = EQUAL_RULE if equal else OWN_RULE
-    if (choice := choice_of(params)) is not None:
-        rule += f"; {CHOICE_RULE.format(choice)}"
+    settings = params.pool[job.name].model_dump(mode="json")
+    settings |= {key: value for key, value in settings_of(job.name, params, encoder).items() if key == "crop_px"}
     return Row(
         name=job.name,
         folder=folder,
         failed=job.failed,
         cost=read_cost(folder, range(len(manifest.shards))),
-        peak_bytes=peak,
-        score_rule=rule,
+        peak_bytes=probed.peak_bytes,
+        no_peak=probed.failure or "",
+        score_rule=EQUAL_RULE if equal else OWN_RULE,
+        views=views_of(params, encoder),
+        settings=yaml.safe_dump(settings, default_flow_style=True, sort_keys=False, width=math.inf).strip("{}\n"),
         scores=scores,
     )
 

@@ -17,7 +17,7 @@ class Cost:
     """Of all photos of a folder of predictions; a measure is its mean over the photos that have it."""
 
     photos: int = 0
-    seconds: float = 0.0  # of the clock, without the encoder's
+    seconds: float = 0.0  # of the clock, from the features to the masks that are kept
     cpu_seconds: float = 0.0  # of all threads
     measures: dict[str, float] = field(default_factory=dict)
 
@@ -40,7 +40,8 @@ def read_memory(folder: str, fingerprint: str) -> Probed | None:
     """What was probed for masks of this fingerprint, or nothing."""
     path = _path(folder, MEMORY)
     said = storage.read_json(path) if storage.exists(path) else {}
-    return Probed(said["peak_bytes"], said["failure"]) if said.get("fingerprint") == fingerprint else None
+    known = said.pop("fingerprint", None) == fingerprint and set(said) == set(Probed._fields)
+    return Probed(**said) if known else None
 
 
 def read_cost(folder: str, numbers: Sequence[int]) -> Cost:

@@ -38,12 +38,31 @@ def check_name(name: str, key: str | None = None) -> None:
         raise ValueError(f"{given}no generator {name!r}; allowed are {', '.join(GENERATORS)}")
 
 
+def settings_of(name: str, params: Params, encoder: Encoder) -> dict[str, Any]:
+    """A generator's section of `pool` as it works with an encoder: what is encoded anew is so in whole patches."""
+    settings = dict(params.pool[name])
+    if name == "divide_conquer" and settings["encode"]:
+        settings["crop_px"] = max(encoder.patch_px, settings["crop_px"] // encoder.patch_px * encoder.patch_px)
+    return settings
+
+
+def rounded(name: str, params: Params, encoder: Encoder) -> str | None:
+    """What of a generator's settings is not as its section says, in words; nothing where all is."""
+    given, used = params.pool[name], settings_of(name, params, encoder)
+    changed = [
+        f"{name}: {key} is {used[key]}, pool.{name}.{key} of {given[key]} in patches of {encoder.patch_px} px"
+        for key in used
+        if used[key] != given[key]
+    ]
+    return "; ".join(changed) or None
+
+
 def make_generator(name: str, params: Params, encoder: Encoder) -> Generator:
     """A generator from its section of `pool`; `encoder` is the one whose features it will pool.
 
     Errors: `ValueError` where a network that the section names is not there, or says that it is for another encoder.
     """
-    settings = dict(params.pool[name])
+    settings = settings_of(name, params, encoder)
     if name == "acseg" and storage.exists(weights := settings["weights"]):
         made_for = encoder_of(weights)
         if made_for is not None and made_for != encoder_hash(encoder):

@@ -1,15 +1,18 @@
 """Pseudo-masks of a set of photos by any number of generators: each photo is encoded once, its features never leave
 memory.
 
-What a generator made lies in its folder as predictions do, what it took to make it beside (see `cost`).
+What a generator made lies in its folder as predictions do, what it took to make it beside (see `cost`): of the masks
+that are kept, as they are kept, from the features to them.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import accumulate, islice
 from typing import Any
 
@@ -23,10 +26,11 @@ from oapseg.encode.encoder import Encoder, encoder_hash
 from oapseg.encode.patches import Patches
 from oapseg.evaluate.cost import write_cost
 from oapseg.evaluate.generators import decided_by, make_generator
-from oapseg.evaluate.predict import generator_results
+from oapseg.evaluate.predict import kept_masks, kept_results, sample_patches
 from oapseg.evaluate.predictions import Parts, PhotoResults
 from oapseg.evaluate.probe import Probed, probe, warm_up
-from oapseg.masks import INSTANCE, SEMANTIC, Masks
+from oapseg.evaluate.refined import Placed
+from oapseg.masks import INSTANCE, SEMANTIC, Masks, resize, rle_to_mask
 from oapseg.monitor.label_free import Edges, coverage, edge_alignment, level_agreement, on_grid, photo_edges
 from oapseg.params import Params, PredictParams
 from oapseg.pool.generator import Generator
@@ -106,15 +110,16 @@ def dense_crf(params: Params) -> DenseCRF | None:
 
 
 def choice_of(params: Params) -> Choice | None:
-    """Which instance masks of a generator are kept, where section `refine` drops any."""
+    """Which instance masks of a generator are kept, where section `refine` drops any, or fills their holes."""
     refine = params.refine
-    return Choice(refine.min_area, refine.max_iou) if refine.min_area > 0 or refine.max_iou < 1 else None
+    on = refine.min_area > 0 or refine.max_iou < 1 or refine.fill_holes
+    return Choice(refine.min_area, refine.max_iou, refine.fill_holes) if on else None
 
 
 def probe_set(name: str, params: Params, encoder: Encoder, manifest: Manifest) -> Probed:
     """The memory that a generator takes for one of the first photos of a set."""
-    images = [sample.image for sample in islice(Photos(manifest), PROBED)]
-    return probe(make_generator(name, params, encoder), encode(encoder, images, params.predict))
+    samples = list(islice(Photos(manifest), PROBED))
+    return probe(make_generator(name, params, encoder), sample_patches(encoder, samples, params.predict))
 
 
 def pool_set(
@@ -139,14 +144,15 @@ def pool_set(
         for number in filter(job.parts.whole, mine):
             job.failed |= job.parts.failed(number)
             job.parts.tidy(number)
+    there = {number: _there(jobs, number, sizes[number]) for number in mine}
+    for job in jobs:
         job.check()
     with _progress() as progress:
-        bar = progress.add_task(what, total=sum(sizes[mine.start : mine.stop]), rate="")
+        # What was there already is no speed of this run.
+        bar = progress.add_task(what, total=sum(sizes[mine.start : mine.stop]), completed=sum(there.values()), rate="")
         for number in mine:
-            start, size = starts[number], sizes[number]
+            start, size, first = starts[number], sizes[number], there[number]
             working = [(job, _begun(job, number)) for job in jobs if not job.parts.whole(number)]
-            first = min((done.photos for _, done in working), default=size)
-            progress.advance(bar, first)
             if not working:
                 continue
             begun, kept = time.monotonic(), time.monotonic()
@@ -175,46 +181,77 @@ def _pool_batch(
     todo = [(job, done) for job, done in working if job.given_up is None and done.photos < at + len(samples)]
     if not todo:
         return
-    patches = encode(encoder, [sample.image for sample in samples], params.predict)
+    patches = sample_patches(encoder, samples, params.predict)
     edges = [photo_edges(sample.image, each.grid) for sample, each in zip(samples, patches, strict=True)]
     crf, choice = dense_crf(params), choice_of(params)
+    device = patches[0].features.device
     for job, done in todo:
         skip = done.photos - at
-        found = _timed(job, done, samples[skip:], patches[skip:])
+        found = _made(job, done, samples[skip:], patches[skip:])
         for sample, masks, each, edge in zip(samples[skip:], found, patches[skip:], edges[skip:], strict=True):
             done.photos += 1
             if masks is not None:
                 masks = masks if crf else masks.to("cpu")  # a CRF stays where the generator is
-                done.results += generator_results(sample, masks, params.predict, crf, choice).results
-                _measure(done, on_grid(masks.to("cpu"), each.grid), edge)
+                with _clock(done, device):
+                    kept = kept_masks(masks, params.predict, choice)
+                watch = iter if crf is None else partial(_clocked, done, device)
+                written, results = kept_results(sample, kept, crf, watch)
+                done.results += results
+                written = written.to("cpu")
+                written = on_grid(written, each.grid) if crf is None else _refined(written, results, each.grid)
+                _measure(done, written, edge)
 
 
-def _timed(job: Job, done: Done, samples: list[Sample], patches: list[Patches]) -> list[Masks | None]:
+def _made(job: Job, done: Done, samples: list[Sample], patches: list[Patches]) -> list[Masks | None]:
     """The masks of each photo; a batch that fails is done again one by one, to tell which photo it was."""
     device = patches[0].features.device
     if not job.warm:
         warm_up(job.generator, patches[0])
         job.warm = True
+    with _clock(done, device):
+        try:
+            masks: list[Masks | None] = [*job.generator.batch(patches)]
+        except Exception:  # noqa: BLE001  # whatever a generator raises is a photo's, to be named and counted
+            masks = []
+            for sample, each in zip(samples, patches, strict=True):
+                try:
+                    masks += job.generator.batch([each])
+                except Exception as error:  # noqa: BLE001
+                    masks.append(None)
+                    done.failed[sample.labels["name"]] = job.fail(sample.labels["name"], error)
+    return masks
+
+
+@contextlib.contextmanager
+def _clock(done: Done, device: torch.device) -> Iterator[None]:
+    """What passes meanwhile is what the masks took."""
     begun, cpu_begun = _now(device), time.process_time()
-    try:
-        masks: list[Masks | None] = [*job.generator.batch(patches)]
-    except Exception:  # noqa: BLE001  # whatever a generator raises is a photo's, to be named and counted
-        masks = []
-        for sample, each in zip(samples, patches, strict=True):
-            try:
-                masks += job.generator.batch([each])
-            except Exception as error:  # noqa: BLE001
-                masks.append(None)
-                done.failed[sample.labels["name"]] = job.fail(sample.labels["name"], error)
+    yield
     done.seconds += _now(device) - begun
     done.cpu_seconds += time.process_time() - cpu_begun
-    return masks
+
+
+def _clocked(done: Done, device: torch.device, placed: Iterator[Placed]) -> Iterator[Placed]:
+    """The masks, of which what it takes to come to each is counted, and not what is done with it."""
+    while True:
+        with _clock(done, device):
+            each = next(placed, None)
+        if each is None:
+            return
+        yield each
 
 
 def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def _refined(kept: Masks, results: Sequence[dict[str, Any]], grid: tuple[int, int]) -> Masks:
+    """Masks as their results have them, on a grid, one at a time: a photo's size is large."""
+    small = (resize(rle_to_mask(each["segmentation"])[None], *grid) for each in results)
+    masks = torch.cat([torch.zeros(0, *grid, dtype=torch.bool), *small])
+    return Masks(masks, kept.level, kept.kind, kept.features, kept.scores)
 
 
 def _measure(done: Done, masks: Masks, edges: Edges) -> None:
@@ -229,6 +266,11 @@ def _measure(done: Done, masks: Masks, edges: Edges) -> None:
         done.measures.setdefault(name, [])
         if math.isfinite(value):
             done.measures[name].append(value)
+
+
+def _there(jobs: Sequence[Job], number: int, size: int) -> int:
+    """How many photos of a part every job is done with."""
+    return min((_begun(job, number).photos for job in jobs if not job.parts.whole(number)), default=size)
 
 
 def _begun(job: Job, number: int) -> Done:

@@ -1,6 +1,6 @@
 """Masks of a model, or of a generator, for photos, as COCO results."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -36,11 +36,13 @@ CRF_RULE = (
     "near and alike: {0.bilateral_weight:g} within {0.bilateral_sigma_px:g} px, {0.bilateral_sigma_colour:g} of 255), "
     "holes of instances filled, masks that it changes by more than half dropped"
 )
+HOLES_RULE = "holes of instances filled"
 CHOICE_RULE = "of instances at least {0.min_area:g} of the photo, IoU with a better one at most {0.max_iou:g}"
 GENERATOR_REGIONS = "semantic masks in the generator's order, the first at a place wins"
 
 
 Pool = Callable[[list[Patches]], list[Masks]]  # a generator's `batch`
+Watch = Callable[[Iterator[Placed]], Iterator[Placed]]
 
 
 def choose_device(device: Device, section: str = "predict") -> torch.device:
@@ -78,7 +80,15 @@ def model_views(params: PredictParams, crf: DenseCRF | None) -> str:
 def generator_views(params: PredictParams, crf: DenseCRF | None, choice: Choice | None = None) -> str:
     """What a generator's features are of and what was done with its masks, in words."""
     said = _views(params, "", "features of", crf)
-    return said if choice is None else f"{said}; {CHOICE_RULE.format(choice)}"
+    return said if choice is None else f"{said}; {choice_rule(choice)}"
+
+
+def choice_rule(choice: Choice) -> str:
+    """Which instance masks of a generator are kept, and whether with holes, in words."""
+    said = [HOLES_RULE] if choice.fill_holes else []
+    if choice.min_area > 0 or choice.max_iou < 1:
+        said.append(CHOICE_RULE.format(choice))
+    return "; ".join(said)
 
 
 def _views(params: PredictParams, windows: str, what: str, crf: DenseCRF | None) -> str:
@@ -119,29 +129,64 @@ def generator_predictor(
     """Photos to a generator's results on the plain encoder's patches, by score, equal ones in its order."""
 
     def predict(samples: list[Sample]) -> list[PhotoResults]:
-        images = [sample.image for sample in samples]
-        pooled = pool(averaged_patches(encoder, images, params.image_px, params.scales, params.flip))
+        pooled = pool(sample_patches(encoder, samples, params))
         return [generator_results(*each, params, crf, choice) for each in zip(samples, pooled, strict=True)]
 
     return predict
 
 
+def sample_patches(encoder: Encoder, samples: Sequence[Sample], params: PredictParams) -> list[Patches]:
+    """Patches of photos as the section has them seen, each with the number of its things where it has labels."""
+    images = [sample.image for sample in samples]
+    patches = averaged_patches(encoder, images, params.image_px, params.scales, params.flip)
+    return [each._replace(num_things=num_things(sample)) for each, sample in zip(patches, samples, strict=True)]
+
+
+def num_things(sample: Sample) -> int | None:
+    """How many things a photo's labels have, crowds not counted."""
+    labels = sample.labels.get("instances")
+    return None if labels is None else sum(not each.get("iscrowd", 0) for each in labels)
+
+
 def generator_results(
     sample: Sample, masks: Masks, params: PredictParams, crf: DenseCRF | None = None, choice: Choice | None = None
 ) -> PhotoResults:
-    """A generator's masks of one photo as results at the photo's size, by score, equal ones in its order.
+    """A generator's masks of one photo as results at the photo's size, by score, equal ones in its order."""
+    kept, results = written_masks(sample, masks, params, crf, choice)
+    return PhotoResults(results, kept.features.cpu())
 
-    Instances are chosen before those that are left are counted and refined.
-    """
+
+def written_masks(
+    sample: Sample, masks: Masks, params: PredictParams, crf: DenseCRF | None = None, choice: Choice | None = None
+) -> tuple[Masks, list[dict[str, Any]]]:
+    """Those of a generator's masks that become results, before a CRF and on its grid, and the result of each."""
+    return kept_results(sample, kept_masks(masks, params, choice), crf)
+
+
+def kept_masks(masks: Masks, params: PredictParams, choice: Choice | None = None) -> Masks:
+    """Those of a generator's masks that are kept: instances of the level are chosen before those left are counted."""
     if params.level is not None:
         masks = masks.select(at_level(masks.masks, masks.level, masks.kind, masks.scores, params.level))
     if choice is not None:
         masks = choice(masks)
-    masks = masks.select(best_of_each_kind(masks.scores, masks.kind, params.max_masks))
-    predicted = _pooled(masks, sample.image)
-    placed, _ = masks_and_regions(predicted, _field(crf, sample, masks.masks.device))
+    return masks.select(best_of_each_kind(masks.scores, masks.kind, params.max_masks))
+
+
+def kept_results(
+    sample: Sample, kept: Masks, crf: DenseCRF | None = None, watch: Watch = iter
+) -> tuple[Masks, list[dict[str, Any]]]:
+    """As `written_masks`, of masks that are kept; `watch` sees them come at the photo's size, refined."""
+    predicted = _pooled(kept, sample.image)
+    placed = watch(_placed(sample, predicted, crf, kept.masks.device))
     results = _mask_results(sample.labels["image_id"], predicted, placed)
-    return PhotoResults(list(results.values()), masks.features[list(results)].cpu())
+    index = torch.tensor(list(results), dtype=torch.long, device=kept.masks.device)
+    return kept.select(index), list(results.values())
+
+
+def _placed(sample: Sample, predicted: Predicted, crf: DenseCRF | None, device: torch.device) -> Iterator[Placed]:
+    """The masks at the photo's size; nothing is done before the first is asked for."""
+    placed, _ = masks_and_regions(predicted, _field(crf, sample, device))
+    yield from placed
 
 
 def _field(crf: DenseCRF | None, sample: Sample, device: torch.device) -> CRFOnPhoto | None:

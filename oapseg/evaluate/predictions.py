@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,18 +151,18 @@ def write_predictions(
 ) -> None:
     """Predict all photos of a set, `batch` at a time, shard by shard; parts that are there already are kept."""
     parts = Parts(folder, manifest, fingerprint)
-    photos, first = Photos(manifest), 0
+    photos, sizes = Photos(manifest), manifest.shard_sizes
+    missing = [number for number in range(len(sizes)) if not parts.whole(number)]
+    starts = [0, *accumulate(sizes)]
+    there = len(photos) - sum(sizes[number] for number in missing)
     with Progress() as progress:
-        bar = progress.add_task(f"masks of the {what}", total=len(photos))
-        for number, count in enumerate(manifest.shard_sizes):
-            if not parts.whole(number):
-                samples, found = photos.each(range(first, first + count)), []
-                while some := list(islice(samples, batch)):
-                    found += predict(some)
-                    progress.advance(bar, len(some))
-                parts.write(number, found)
-            first += count
-            progress.update(bar, completed=first)
+        bar = progress.add_task(f"masks of the {what}", total=len(photos), completed=there)  # no speed of this run
+        for number in missing:
+            samples, found = photos.each(range(starts[number], starts[number + 1])), []
+            while some := list(islice(samples, batch)):
+                found += predict(some)
+                progress.advance(bar, len(some))
+            parts.write(number, found)
 
 
 class Predictions:

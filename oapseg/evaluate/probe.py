@@ -20,44 +20,56 @@ RESET_PEAK = "5"  # proc(5): the peak of the resident set starts anew
 
 
 class Probed(NamedTuple):
-    """The most memory that any of the photos took, one at a time; or why there is none."""
+    """The most memory that any of the photos took, one at a time; or why that is not known."""
 
     peak_bytes: int | None
     failure: str | None = None
+    killed: bool = False  # its process was, as the one that makes the masks would be
 
 
 def probe(generator: Generator, photos: list[Patches]) -> Probed:
     """Run a generator on some photos in a fresh process, where nothing that was freed before hides what it takes.
 
-    On a CPU by how much the resident set grows, code that is loaded left out; on CUDA what PyTorch allocates. A
-    generator that cannot be sent there or whose process is killed says so.
+    On a CPU by how much the resident set grows, code that is loaded left out; on CUDA what PyTorch allocates. Of a
+    generator that fails on every photo, cannot be sent there or whose process is killed, it is said why.
     """
     device = photos[0].features.device.type
-    arrays = [(each.features.cpu().numpy(), each.grid, _array(each.image)) for each in photos]
+    arrays = [(each.features.cpu().numpy(), each.grid, _array(each.image), each.num_things) for each in photos]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as alone:
         try:
             return alone.submit(_probe, generator, arrays, device, torch.get_num_threads()).result()
         except BrokenProcessPool:
-            return Probed(None, "its process was killed, as it is where memory runs out")
+            return Probed(None, "its process was killed, as it is where memory runs out", killed=True)
         except Exception as error:  # noqa: BLE001  # of a generator that cannot be sent there
-            return Probed(None, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            return Probed(None, _reason(error))
 
 
 def _probe(generator: Generator, arrays: list[Any], device: str, threads: int) -> Probed:
     torch.set_num_threads(threads)
     photos = [
-        Patches(torch.from_numpy(features).to(device), grid, None if image is None else torch.from_numpy(image))
-        for features, grid, image in arrays
+        Patches(
+            torch.from_numpy(features).to(device),
+            grid,
+            None if image is None else torch.from_numpy(image).to(device),
+            things,
+        )
+        for features, grid, image, things in arrays
     ]
     warm_up(generator, photos[0])
-    peaks = []
+    peaks, reasons = [], []
     for photo in photos:
         before = _restart(device)
-        with contextlib.suppress(Exception):  # a photo that it fails on is told of where its masks are made
+        try:
             generator(photo)
             peaks.append(peak_bytes(device) - before)
-    return Probed(max(peaks, default=None))
+        except Exception as error:  # noqa: BLE001  # whatever a generator raises is a photo's
+            reasons.append(_reason(error))
+    return Probed(max(peaks)) if peaks else Probed(None, reasons[0])
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def warm_up(generator: Generator, photo: Patches) -> None:
@@ -65,7 +77,7 @@ def warm_up(generator: Generator, photo: Patches) -> None:
     height, width = (min(side, WARM_UP_CELLS) for side in photo.grid)
     features = photo.features.view(*photo.grid, -1)[:height, :width].flatten(0, 1)
     with contextlib.suppress(Exception):
-        generator(Patches(features, (height, width), photo.image))
+        generator(photo._replace(features=features, grid=(height, width)))
 
 
 def _restart(device: str) -> int:

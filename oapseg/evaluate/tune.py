@@ -22,7 +22,7 @@ from oapseg.evaluate.instances import score_class_agnostic
 from oapseg.evaluate.intervals import resample_photos
 from oapseg.evaluate.overlaps import Photo, find_overlaps
 from oapseg.evaluate.pooling import choice_of, dense_crf, encode
-from oapseg.evaluate.predict import generator_results
+from oapseg.evaluate.predict import generator_results, kept_masks
 from oapseg.masks import INSTANCE, Masks
 from oapseg.monitor.label_free import (
     Edges,
@@ -173,17 +173,19 @@ def correlations(trials: Sequence[Trial], truth: str) -> dict[str, float]:
 
 
 def _try(generator: Generator, said: dict[str, Any], seen: Sequence[Views], params: Params) -> Trial:
+    """What the masks that are kept are worth; a CRF, which takes longer than all else, only before the labels look."""
     values: dict[str, list[float]] = {}
-    photos, count = [], 0
+    photos, count, choice = [], 0, choice_of(params)
     for start in range(0, len(seen), params.predict.batch):
         some = seen[start : start + params.predict.batch]
         wholes, flips, crops = (
             generator.batch(list(each)) for each in zip(*((v.whole, v.flipped, v.cropped) for v in some), strict=True)
         )
         for views, whole, flipped, cropped in zip(some, wholes, flips, crops, strict=True):
-            for name, value in _measures(views, whole, flipped, cropped).items():
+            kept = [kept_masks(masks, params.predict, choice) for masks in (whole, flipped, cropped)]
+            for name, value in _measures(views, *kept).items():
                 values.setdefault(name, []).append(value)
-            count += int((whole.kind == INSTANCE).sum())
+            count += int((kept[0].kind == INSTANCE).sum())
             if "instances" in views.sample.labels:
                 photos.append(_photo(views.sample, whole, params))
     means = {name: _mean(each) for name, each in values.items()}

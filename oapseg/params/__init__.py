@@ -145,6 +145,8 @@ def parse_params(raw: dict[Any, Any], origin: str = "params") -> Params:
         params = Params.model_validate_json(json.dumps(raw, default=str))  # YAML has dates, JSON has not
         within = "compare.published."
         params.pool.with_settings(params.compare.published)
+        within = "compare.published_acg."
+        params.acg.with_settings(params.compare.published_acg)
         return params
     except ValidationError as error:
         raise ValueError(f"{origin}: {'; '.join(within + _line(detail) for detail in error.errors())}") from None

@@ -68,7 +68,7 @@ class DeepSpectralParams(Section):
     affinity: Literal["boc", "braycurtis", "correlation", "cosine", "chebyshev", "l2", "dot", "l1", "mahalanobis"]
     background: Literal["zero", "drop"]
     eigenvectors: Count
-    instances: Count | Literal["eigengap"]
+    instances: Count | Literal["eigengap", "labels"]
     max_instances: Annotated[Count, Field(ge=2)]
     median: Annotated[Count, AfterValidator(_odd)]
     clean: Literal["paper", "released"]

@@ -20,4 +20,5 @@ class CRFParams(Section):
 class RefineParams(Section):
     min_area: Annotated[Real, Field(ge=0, lt=1)]
     max_iou: Annotated[Real, Field(gt=0, le=1)]
+    fill_holes: bool
     crf: CRFParams

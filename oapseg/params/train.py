@@ -1,6 +1,7 @@
 """Sections of the segmenter and its training."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -100,3 +101,10 @@ class ACGParams(Section):
     device: Device
     checkpoint_every_s: Positive
     log_every: Count
+
+    def with_settings(self, other: Mapping[str, Any]) -> "ACGParams":
+        """Some settings otherwise, the rest as it is.
+
+        Errors: pydantic's `ValidationError` where there is no such key, or a value is out of range.
+        """
+        return ACGParams.model_validate({**self.model_dump(), **other})

@@ -170,11 +170,12 @@ class ExportParams(Section):
 
 
 class CompareParams(Section):
-    """`published` are settings of generators that stand for those of section `pool` where they are asked for."""
+    """Settings that stand for those of sections `pool` and `acg` where the published ones are asked for."""
 
     photos: CountOrZero
     max_failed: Share
     published: dict[str, dict[str, Any]]
+    published_acg: dict[str, Any]
 
 
 class RangeParams(Section):

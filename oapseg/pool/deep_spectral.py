@@ -35,8 +35,9 @@ class DeepSpectral(Generator):
     deviation; weights by `affinity`; k-means on `eigenvectors` eigenvectors, median-filtered. `ncr: 1`, `dcr: 0`,
     `affinity: dot` is plain DSM.
 
-    `instances`: a number (the authors take it from the ground truth), or `eigengap`: the largest gap between one
-    eigenvalue and the next, from the second on as in DSM, among `max_instances`; one instance where nothing differs.
+    `instances`: a number; or `labels`, each photo's own number of things (the authors take it from the ground truth),
+    where none means no mask; or `eigengap`, where there are no labels: the largest gap between one eigenvalue and the
+    next, from the second on as in DSM, among `max_instances`; one instance where nothing differs.
     `background`: features outside the foreground become `zero`, and its patches nodes still (paper), or are `drop`ped
     from the graph. `clean`: `paper` is a median of 5 x 5 and a swap where the foreground fills the borders; `released`
     swaps first, then drops small parts, then takes a median of 3 x 3, and counts a channel with an empty bin as noise.
@@ -51,7 +52,7 @@ class DeepSpectral(Generator):
     affinity: Metric
     background: Literal["zero", "drop"]
     eigenvectors: int
-    instances: int | Literal["eigengap"]
+    instances: int | Literal["eigengap", "labels"]
     max_instances: int
     median: int
     clean: Literal["paper", "released"]
@@ -61,18 +62,37 @@ class DeepSpectral(Generator):
         return self.batch([patches])[0]
 
     def batch(self, patches: list[Patches]) -> list[Masks]:
-        """Masks of each photo, one by one: with `drop` the second graph has as many nodes as the foreground patches."""
-        photos = (features for group in grouped(patches) for features in group)
-        return [described(self._masks(*each), each[1]) for each in zip(photos, patches, strict=True)]
+        """Masks of each photo, one by one: with `drop` the second graph has as many nodes as the foreground patches.
 
-    def _masks(self, features: Float[Tensor, "N C"], photo: Patches) -> Bool[Tensor, "S h w"]:
+        Errors: `ValueError` that names the photo without labels where `instances` is `labels`.
+        """
+        asked = [self._asked(*each) for each in enumerate(patches)]
+        photos = (features for group in grouped(patches) for features in group)
+        return [described(self._masks(*each), each[1]) for each in zip(photos, patches, asked, strict=True)]
+
+    def _asked(self, index: int, photo: Patches) -> int | Literal["eigengap"]:
+        if self.instances != "labels":
+            return self.instances
+        if photo.num_things is None:
+            raise ValueError(
+                f"image {index} of the batch: pool.deep_spectral.instances is labels, and the photo comes without; "
+                "allowed are eigengap and a number"
+            )
+        return photo.num_things
+
+    def _masks(
+        self, features: Float[Tensor, "N C"], photo: Patches, asked: int | Literal["eigengap"]
+    ) -> Bool[Tensor, "S h w"]:
+        """Masks of one photo; none where none is asked for."""
+        if asked == 0:
+            return torch.zeros(0, *photo.grid, dtype=torch.bool, device=features.device)
         with full_precision(features.device):
             empty_bins: Literal["nothing", "noise"] = "nothing" if self.clean == "paper" else "noise"
             quiet = features[:, quiet_channels(features, self.ncr, self.bins, empty_bins)]
             inside = self._foreground(quiet, photo.grid)
             if not inside.any():
                 return inside[None][:0]
-            return self._instances(F.normalize(quiet, dim=1), inside)
+            return self._instances(F.normalize(quiet, dim=1), inside, asked)
 
     def _foreground(self, features: Float[Tensor, "N C"], grid: tuple[int, int]) -> Bool[Tensor, "h w"]:
         """The smaller side of the Fiedler vector, cleaned; everything where nothing differs."""
@@ -89,14 +109,16 @@ class DeepSpectral(Generator):
         inside = parts[sizes >= SMALL * sizes.max()].any(0)
         return median_filter(inside.float()[None], RELEASED_MEDIAN)[0] > 0.5
 
-    def _instances(self, features: Float[Tensor, "N C"], inside: Bool[Tensor, "h w"]) -> Bool[Tensor, "S h w"]:
-        """Clusters of the foreground's patches in the space of the eigenvectors."""
+    def _instances(
+        self, features: Float[Tensor, "N C"], inside: Bool[Tensor, "h w"], asked: int | Literal["eigengap"]
+    ) -> Bool[Tensor, "S h w"]:
+        """Clusters of the foreground's patches in the space of the eigenvectors, as many as asked for."""
         nodes = inside.flatten()
         varied = features[:, varied_channels(features, self.dcr)] * nodes[:, None]
         graph = varied if self.background == "zero" else varied[nodes]
-        needed = max(self.eigenvectors, self.max_instances if self.instances == "eigengap" else 0)
+        needed = max(self.eigenvectors, self.max_instances if asked == "eigengap" else 0)
         values, vectors = smallest_cuts(graph_weights(graph, self.affinity)[None], needed, self.solver)
-        count = num_clusters(values[0]) if self.instances == "eigengap" else self.instances
+        count = num_clusters(values[0]) if asked == "eigengap" else asked
         segments = vectors[0, :, : self.eigenvectors]
         if count == 1 or segments.shape[1] == 0:
             return inside[None]

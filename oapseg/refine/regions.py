@@ -59,17 +59,22 @@ def drop_small(masks: Bool[Tensor, "S h w"], area: int) -> Int[Tensor, " T"]:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which instance masks of a photo are worth keeping, two fields of section `refine`; semantic masks all are.
+    """Which instance masks of a photo are kept, and whether with holes, by section `refine`; semantic masks stay.
 
-    Too small ones go first, then copies, of which the one with the better score stays, the first of equal ones. An area
-    is one on the masks' own grid, which spans the photo.
+    Holes are filled first, which leaves a mask's features as they were; then too small masks go, then copies, of which
+    the one with the better score stays, the first of equal ones. An area is one on the masks' own grid, which spans
+    the photo. Holes of semantic masks are often things that stand before them.
     """
 
     min_area: float  # of the photo's; 0 drops none
     max_iou: float  # with a mask that is kept; 1 drops none
+    fill_holes: bool = False
 
     def __call__(self, masks: Masks) -> Masks:
         """The masks that are kept, in the order given."""
+        if self.fill_holes:
+            instance = (masks.kind != SEMANTIC)[:, None, None]
+            masks = Masks(torch.where(instance, fill_holes(masks.masks), masks.masks), *masks[1:])
         order = masks.scores.argsort(descending=True, stable=True)
         own = order[masks.kind[order] != SEMANTIC]
         cells = math.ceil(self.min_area * math.prod(masks.masks.shape[1:]) - ROUNDING)

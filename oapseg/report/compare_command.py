@@ -3,7 +3,7 @@
 With labels (shards that carry them, or --labels) it has AP and AR, class-agnostic, with 95 % intervals; without, what
 can be told without them. What was made is kept: a run that was killed goes on, and one with more generators adds them.
 The generator acseg needs weights: where pool.acseg.weights names no file, or one for another encoder, they are trained
-on the photos first.
+on the photos first; with --published they are trained as published, which takes hours on a CPU.
 """
 
 import argparse
@@ -22,7 +22,8 @@ from torch import Tensor
 from oapseg import storage
 from oapseg.encode.encoder import Encoder, encoder_hash
 from oapseg.encode.load import load_encoder, resolve
-from oapseg.evaluate.compare import Row, check_names, compare
+from oapseg.evaluate.compare import Row, check_names, compare, views_of
+from oapseg.evaluate.generators import rounded
 from oapseg.evaluate.instances import protocol
 from oapseg.evaluate.overlaps import INSTANCE
 from oapseg.evaluate.predict import check_side, choose_device
@@ -35,11 +36,11 @@ from oapseg.report.gallery import thumbnail
 from oapseg.report.leaderboard import Picture, Told, as_csv, as_html, as_markdown, digits, score_names
 from oapseg.report.overlay import overlay
 from oapseg.report.photos import best_for_each, spread
-from oapseg.shards.manifest import Manifest, load_manifest
+from oapseg.shards.manifest import FILE_NAME, Manifest, load_manifest
 from oapseg.shards.read import Photos, Sample
 from oapseg.shards.sources import list_source
 from oapseg.shards.write import write_set
-from oapseg.train.acg import train_concepts
+from oapseg.train.acg import WEIGHTS, train_concepts
 
 MAX_PAGE_BYTES = 5_000_000  # what mail and chat carry
 PICTURE_SHARE = 0.9  # of those; the rest is text
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--published",
         action="store_true",
-        help="settings as published for DINO's ViTs (compare.published of params.yaml)",
+        help="settings as published for DINO's ViTs, acseg's training too (compare.published, .published_acg)",
     )
     parser.add_argument("--out", required=True, help="folder for the leaderboard and the masks")
 
@@ -70,32 +71,39 @@ def main(args: argparse.Namespace) -> None:
     params = load_params(args.params)
     names = list(GENERATORS) if args.generators is None else args.generators.split(",")
     check_names(names)
-    notes = []
+    notes, anew = [], False
     if args.published:
         pool = params.pool.with_settings(params.compare.published)
-        params = params.model_copy(update={"pool": pool})
+        acg = params.acg.with_settings(params.compare.published_acg)
+        params = params.model_copy(update={"pool": pool, "acg": acg})
+        anew = "weights" not in params.compare.published.get("acseg", {})
         notes.append(PUBLISHED)
     manifest = photos_of(args, params)
     if "acseg" in names:
-        params, note = with_concepts(params, manifest, args.out)
+        params, note = with_concepts(params, manifest, args.out, anew=anew)
         print(note)
         notes.append(note)
     encoder = load_encoder(params.encode).to(choose_device(params.predict.device))
     run(manifest, encoder, names, params, args.out, notes=notes)
 
 
-def with_concepts(params: Params, manifest: Manifest, out: str) -> tuple[Params, str]:
+def with_concepts(params: Params, manifest: Manifest, out: str, *, anew: bool = False) -> tuple[Params, str]:
     """Parameters by which `acseg` finds weights, and whose they are.
 
     Those that `pool.acseg.weights` names, or, where there is no such file or it was trained for another encoder, some
     that are trained by section `acg` on the photos themselves, without labels, and kept below `out`: a run that was
-    killed goes on with them, and one on other photos or with another encoder trains anew. The photos' side is rounded
-    down to whole patches. Where that is not possible the parameters stay, and the note says why.
+    killed goes on with them, and one on other photos, with another encoder or other settings trains anew. The photos'
+    side is rounded down to whole patches. Where that is not possible the parameters stay, and the note says why.
+
+    With `anew` no file that is there already stands for the weights: they may be of any training.
     """
+    below = "acg_published" if anew else "acg"
+    if anew:
+        params = _with_weights(params, storage.join(out, below, WEIGHTS))
     weights = params.pool.acseg.weights
     try:
         encoder = load_encoder(params.encode)
-        there = storage.exists(weights)
+        there = not anew and storage.exists(weights)
         made_for = encoder_of(weights) if there else None
         own = encoder_hash(encoder)
     except (ValueError, OSError) as error:
@@ -105,9 +113,10 @@ def with_concepts(params: Params, manifest: Manifest, out: str) -> tuple[Params,
     if made_for == own:
         return params, f"acseg: weights of {weights}"
     lacking = f"acseg: {weights} was trained for another encoder" if there else f"acseg: no file {weights}"
+    lacking = "acseg: as published (compare.published_acg)" if anew else lacking
     if storage.is_url(out):
         return params, f"{lacking}, and weights are trained into a folder of this machine alone"
-    folder = Path(out, "acg")
+    folder = Path(out, below)
     try:
         resolve(params.encode, folder / "encoder")
         side = max(encoder.patch_px, params.acg.image_px // encoder.patch_px * encoder.patch_px)
@@ -115,12 +124,15 @@ def with_concepts(params: Params, manifest: Manifest, out: str) -> tuple[Params,
         trained = train_concepts(params.model_copy(update={"acg": acg}), manifest, folder / "encoder", folder)
     except (ValueError, OSError, FloatingPointError) as error:
         return params, f"{lacking}, and none could be trained: {error}"
-    acseg = params.pool.acseg.model_copy(update={"weights": str(trained)})
-    pool = params.pool.model_copy(update={"acseg": acseg})
-    said = f"{lacking}; weights trained on these photos in {acg.steps:,} steps, without labels"
+    said = f"{lacking}; weights trained on these photos in {acg.steps:,} steps of {acg.batch} photos at {side} px"
     if side != params.acg.image_px:
-        said += f", at {side} px: acg.image_px of {params.acg.image_px} in patches of {encoder.patch_px}"
-    return params.model_copy(update={"pool": pool}), said
+        said += f" (acg.image_px of {params.acg.image_px} in patches of {encoder.patch_px})"
+    return _with_weights(params, str(trained)), f"{said}, without labels"
+
+
+def _with_weights(params: Params, weights: str) -> Params:
+    acseg = params.pool.acseg.model_copy(update={"weights": weights})
+    return params.model_copy(update={"pool": params.pool.model_copy(update={"acseg": acseg})})
 
 
 def photos_of(args: argparse.Namespace, params: Params) -> Manifest:
@@ -133,7 +145,9 @@ def photos_of(args: argparse.Namespace, params: Params) -> Manifest:
     if args.shards is not None:
         if args.labels is not None:
             raise ValueError("--labels goes with PHOTOS; shards carry their own")
-        return load_manifest(args.shards)
+        manifest = load_manifest(args.shards)
+        check_photos(manifest)
+        return manifest
     source = Source(kind="photos", path=".")
     if args.labels is not None:
         source = Source(kind="coco_json", path=".", photos=".", labels=str(Path(args.labels).resolve()))
@@ -151,6 +165,12 @@ def photos_of(args: argparse.Namespace, params: Params) -> Manifest:
     return manifest
 
 
+def check_photos(manifest: Manifest) -> None:
+    """Errors: `ValueError` where a set has no photo."""
+    if not manifest.num_samples:
+        raise ValueError(f"{storage.join(manifest.location, FILE_NAME)}: no photo in these shards")
+
+
 def skipped(manifest: Manifest) -> str:
     """The broken photos of a set by reason."""
     return ", ".join(f"{len(names)} {reason} ({names[0]})" for reason, names in sorted(manifest.skipped.items()))
@@ -166,9 +186,11 @@ def run(
     notes: Sequence[str] = (),
 ) -> None:
     """Masks, scores and the leaderboard, with notes on it, in `out`; the table on the console too."""
+    check_photos(manifest)
     check_side(params.predict, encoder)
     rows = compare(manifest, encoder, names, params, storage.join(out, "masks"), pooled)
-    told = Told("Generators side by side", [*_said(manifest, encoder, rows, params), *notes])
+    changed = [f"{said}." for name in names if (said := rounded(name, params, encoder)) is not None]
+    told = Told("Generators side by side", [*_said(manifest, encoder, rows, params), *notes, *changed])
     photos = pictures(manifest, rows, params.compare.photos)
     storage.write_text(storage.join(out, "leaderboard.csv"), as_csv(rows))
     storage.write_text(storage.join(out, "leaderboard.md"), as_markdown(told, rows))
@@ -239,9 +261,9 @@ def _said(manifest: Manifest, encoder: Encoder, rows: Sequence[Row], params: Par
     side = params.predict.image_px // encoder.patch_px
     broken = f"; broken and left out: {skipped(manifest)}" if manifest.skipped else ""
     lines = [
-        f"{manifest.num_samples:,} photos of {manifest.source}{broken}. Encoder {params.encode.name}, photos at "
-        f"{params.predict.image_px} px, {side} x {side} patches; {_where(encoder)}, {params.predict.batch} photos at a "
-        f"time, at most {params.predict.max_masks} masks of each kind kept."
+        f"{manifest.num_samples:,} photos of {manifest.source}{broken}; {side} x {side} patches; {_where(encoder)}, "
+        f"{params.predict.batch} photos at a time.",
+        f"The same for all: {views_of(params, encoder)}.",
     ]
     if any(row.scores for row in rows):
         lines.append(

@@ -51,7 +51,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     table.writerow(
         ["generator", *ends, "instance_masks", "semantic_masks", "seconds", "cpu_seconds", "peak_bytes", *MEASURES,
-         "photos", "photos_failed", "score_rule", "failure"]
+         "photos", "photos_failed", "score_rule", "failure", "views", "settings"]
     )  # fmt: skip
     for row in rows:
         values = [row.scores.get(name) for name in names]
@@ -60,7 +60,7 @@ def as_csv(rows: Sequence[Row]) -> str:
         times = [_each(row, seconds, 6) for seconds in (row.cost.seconds, row.cost.cpu_seconds)]
         peak = "" if row.peak_bytes is None else str(row.peak_bytes)
         measures = [_number(row, name, 4) for name in MEASURES]
-        told = [row.cost.photos or "", len(row.failed), row.score_rule, row.failure or ""]
+        told = [row.cost.photos or "", len(row.failed), row.score_rule, row.failure or "", row.views, row.settings]
         table.writerow([row.name, *scores, *counts, *times, peak, *measures, *told])
     return file.getvalue()
 
@@ -70,7 +70,8 @@ def as_markdown(told: Told, rows: Sequence[Row]) -> str:
     head = _head(rows)
     lines = [f"# {told.title}", "", *told.lines, "", _line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
     lines += [_line([row.name, *_cells(row, rows)]) for row in rows]
-    return "\n".join([*lines, "", *(f"- {text}" for text in notes(rows))]) + "\n"
+    said = [*notes(rows), *settings(rows)]
+    return "\n".join([*lines, "", *(f"- {text}" for text in said)]) + "\n"
 
 
 def as_html(told: Told, rows: Sequence[Row], photos: Sequence[tuple[str, list[Picture]]]) -> str:
@@ -89,7 +90,8 @@ def as_html(told: Told, rows: Sequence[Row], photos: Sequence[tuple[str, list[Pi
         f"<title>{escape(told.title)}</title>\n<style>\n{styles}</style></head>\n<body>\n"
         f"<h1>{escape(told.title)}</h1>{''.join(f'<p>{escape(line)}</p>' for line in told.lines)}\n"
         f'<div class="wide"><table class="board"><tr>{head}</tr>{table}</table></div>\n'
-        f'<ul class="soft">{"".join(f"<li>{escape(text)}</li>" for text in notes(rows))}</ul>\n'
+        f'<ul class="soft">{_items(notes(rows))}</ul>\n'
+        f'<details><summary>Settings</summary><ul class="soft">{_items(settings(rows))}</ul></details>\n'
         + (shown + blocks if blocks else "")
         + "\n</body></html>\n"
     )
@@ -115,14 +117,26 @@ def notes(rows: Sequence[Row]) -> list[str]:
         )
     said += [f"{name}: {text}." for name, text in MEASURES.items()]
     said.append(
-        "Seconds: of a photo, the encoder left out, by the clock (s) and by the CPU (CPU s); MB: the most memory that "
-        "one photo took, in a process of its own."
+        "Masks, semantic, coverage, edges and levels are of the masks that are kept. Seconds: of a photo, from the "
+        "encoder's features to those masks (the generator, what chooses among its masks, a dense CRF where there is "
+        "one), the photo's encoding and the writing left out, by the clock (s) and by the CPU (CPU s). MB: the most "
+        "memory that the generator alone took for one photo, in a process of its own."
     )
+    said += [f"No MB of {row.name}: {row.no_peak}." for row in rows if row.no_peak]
     for row in rows:
         if row.failed and row.failure is None:
             named = ", ".join(f"{name} ({why})" for name, why in list(row.failed.items())[:NAMED_FAILED])
             said.append(f"{row.name} failed on {len(row.failed)} photos, which count as photos without masks: {named}.")
     return said
+
+
+def settings(rows: Sequence[Row]) -> list[str]:
+    """With which settings each generator made its masks."""
+    return [f"Settings of {row.name}: {row.settings}." for row in rows if row.settings]
+
+
+def _items(texts: Sequence[str]) -> str:
+    return "".join(f"<li>{escape(text)}</li>" for text in texts)
 
 
 def _head(rows: Sequence[Row]) -> list[str]:

@@ -1,4 +1,8 @@
-"""Masks of any folder of photos: COCO results, one picture a photo, and a gallery to look at."""
+"""Masks of any folder of photos: COCO results, one picture a photo, and a gallery to look at.
+
+A photo's masks are those that the steps `predict` and `pool` make of it by the same settings, of sections `predict` and
+`refine` too.
+"""
 
 import argparse
 import io
@@ -9,44 +13,52 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 from torch import Tensor
 
 from oapseg import storage
-from oapseg.encode.averaged import averaged_patches
 from oapseg.encode.encoder import Encoder
 from oapseg.encode.load import load_encoder
 from oapseg.evaluate.generators import check_name, make_generator
-from oapseg.evaluate.predict import KIND_NAMES, check_side, choose_device
+from oapseg.evaluate.pooling import choice_of, dense_crf
+from oapseg.evaluate.predict import (
+    KIND_NAMES,
+    check_side,
+    choose_device,
+    generator_views,
+    sample_patches,
+    written_masks,
+)
 from oapseg.evaluate.predictions import write_results
-from oapseg.masks import INSTANCE, SEMANTIC, Masks, boxes_xyxy, mask_to_rle, resize
-from oapseg.params import PredictParams, load_params
+from oapseg.masks import INSTANCE, SEMANTIC, resize, rle_to_mask
+from oapseg.params import Params, load_params
 from oapseg.pool.generator import Generator
 from oapseg.progress import track
-from oapseg.refine.levels import at_level
 from oapseg.report.gallery import Entry, render_gallery, thumbnail
 from oapseg.report.overlay import captioned, overlay
 from oapseg.report.photos import spread
 from oapseg.shards.decode import decode
-from oapseg.shards.listing import existing_folder, holds, photo_names
+from oapseg.shards.listing import check_utf8, existing_folder, holds, photo_names, written_name
+from oapseg.shards.read import Sample
 from oapseg.shards.upright import BrokenPhoto
 
 CATEGORY = 1  # of every mask: a generator knows no classes
 PICTURE_PX = 640  # longest side of a photo in its picture
 JPEG_QUALITY = 88
-CHUNK_PIXELS = 1 << 24  # of masks that are large at once
 GALLERY_PHOTOS = 200
 GALLERY_BYTES = 20_000_000
 NAMED_BROKEN = 5
 
 
 class Pooled(NamedTuple):
-    """A photo with its masks, on the patch grid."""
+    """A photo with its masks."""
 
-    number: int  # in the list of names
+    name: str
     image: UInt8[Tensor, "H W 3"]
-    masks: Masks
+    results: list[dict[str, Any]]  # COCO results at the photo's size
+    levels: list[int]  # of each
+    coarse: Bool[Tensor, "S h w"] | None  # each on the generator's grid; none where a CRF has changed them since
 
 
 @dataclass
@@ -76,14 +88,14 @@ def main(args: argparse.Namespace) -> None:
     encoder = load_encoder(params.encode).to(choose_device(params.predict.device))
     check_side(params.predict, encoder)
     generator = make_generator(name, params, encoder)
-    chosen = params.predict.model_copy(update={"level": level})
-    pooled = pool_photos(args.photos, found, encoder, generator, chosen, params.shards.max_pixels)
+    params = params.model_copy(update={"predict": params.predict.model_copy(update={"level": level})})
+    pooled = pool_photos(args.photos, found, encoder, generator, params)
     write_results(args.out / "masks.json", write_pictures(pooled, found, args.out))
     lines = summary(found)
-    lines[0] += f" Encoder {params.encode.name}, photos at {params.predict.image_px} px, generator {name}."
-    lines[0] += f" Level {level:g} from 0 (parts) to 1 (wholes)." if level is not None else ""
+    lines.insert(1, settings(params))
     storage.write_text(
-        args.out / "index.html", render_gallery(f"Masks of {args.photos.resolve().name}", lines, found.entries)
+        args.out / "index.html",
+        render_gallery(f"Masks of {written_name(args.photos.resolve().name)}", lines, found.entries),
     )
     print("\n".join([*lines, f"Written: masks.json, overlays/ and index.html in {args.out}"]))
 
@@ -100,66 +112,79 @@ def list_photos(folder: Path, out: Path) -> list[str]:
     return names
 
 
-def pool_photos(
-    folder: Path, found: Found, encoder: Encoder, generator: Generator, params: PredictParams, max_pixels: int
-) -> Iterator[Pooled]:
+def settings(params: Params) -> str:
+    """What made the masks, in words."""
+    views = generator_views(params.predict, dense_crf(params), choice_of(params))
+    return (
+        f"Encoder {params.encode.name}, generator {params.predict.generator}; {views}; of a photo at most "
+        f"{params.predict.max_masks} masks of each kind."
+    )
+
+
+def pool_photos(folder: Path, found: Found, encoder: Encoder, generator: Generator, params: Params) -> Iterator[Pooled]:
     """Each photo with its masks; broken ones are noted in `found` and skipped.
 
     Errors: `ValueError` where not one photo can be read.
     """
-    starts = range(0, len(found.names), params.batch)
+    crf, choice = dense_crf(params), choice_of(params)
+    starts = range(0, len(found.names), params.predict.batch)
     for start in track(starts, "masks", len(starts)):
-        images = {}
-        for number, name in enumerate(found.names[start : start + params.batch], start):
+        samples = []
+        for number, name in enumerate(found.names[start : start + params.predict.batch], start):
             try:
-                images[number] = decode(storage.read_bytes(folder / name), max_pixels)
+                check_utf8(name)
+                image = decode(storage.read_bytes(folder / name), params.shards.max_pixels)
             except (BrokenPhoto, OSError) as error:
-                found.broken[name] = getattr(error, "strerror", None) or str(error)
-        if images:
-            views = list(images.values())
-            masks = generator.batch(averaged_patches(encoder, views, params.image_px, params.scales, params.flip))
-            for each, of_photo in zip(images.items(), masks, strict=True):
-                yield Pooled(*each, of_level(of_photo.to("cpu"), params.level))
+                found.broken[written_name(name)] = getattr(error, "strerror", None) or str(error)
+            else:
+                samples.append(Sample(name, image, {"image_id": number + 1}))
+        if samples:
+            made = generator.batch(sample_patches(encoder, samples, params.predict))
+            for sample, masks in zip(samples, made, strict=True):
+                masks = masks if crf else masks.to("cpu")  # a CRF stays where the generator is
+                kept, results = written_masks(sample, masks, params.predict, crf, choice)
+                coarse = kept.masks if crf is None else None
+                yield Pooled(sample.key, sample.image, results, kept.level.tolist(), coarse)
     if len(found.broken) == len(found.names):
         raise ValueError(f"{folder}: none of its photos can be read: {broken_names(found.broken)}")
 
 
-def of_level(masks: Masks, level: float | None) -> Masks:
-    """The masks of a level, all where there is none."""
-    if level is None:
-        return masks
-    return masks.select(at_level(masks.masks, masks.level, masks.kind, masks.scores, level))
-
-
 def write_pictures(pooled: Iterator[Pooled], found: Found, out: Path) -> Iterator[dict[str, Any]]:
     """The COCO results of each photo, whose picture is drawn and kept on the way."""
-    shown = set(spread(GALLERY_PHOTOS, len(found.names)))
+    shown = {found.names[number] for number in spread(GALLERY_PHOTOS, len(found.names))}
     for photo in pooled:
-        name = found.names[photo.number]
-        counts = {kind: int((photo.masks.kind == kind).sum()) for kind in KIND_NAMES}
         panels = draw(photo)
-        link = f"overlays/{name.removesuffix('.jpg')}.jpg"
+        link = f"overlays/{photo.name.removesuffix('.jpg')}.jpg"
         data = io.BytesIO()
         Image.fromarray(captioned(panels).numpy()).save(data, "JPEG", quality=JPEG_QUALITY)
         storage.write_bytes(out / link, data.getvalue())
-        for kind, count in counts.items():
-            found.counts[kind] += count
-        if photo.number in shown:
+        for kind, name in KIND_NAMES.items():
+            found.counts[kind] += sum(result["kind"] == name for result in photo.results)
+        if photo.name in shown:
             limit = GALLERY_BYTES // (len(shown) * len(panels))
             pictures = [(caption, thumbnail(picture, limit)) for caption, picture in panels]
             height, width = photo.image.shape[:2]
-            found.entries.append(Entry(name, link, f"{width} x {height} px", pictures))
-        yield from coco_results(photo, name)
+            found.entries.append(Entry(photo.name, link, f"{width} x {height} px", pictures))
+        yield from coco_results(photo)
 
 
 def draw(photo: Pooled) -> list[tuple[str, UInt8[Tensor, "H W 3"]]]:
     """The photo, its instance masks and its semantic masks, each with a caption."""
     small = shrunk(photo.image)
     panels = [("photo", small)]
-    for kind, name in KIND_NAMES.items():
-        masks = resize(photo.masks.masks[photo.masks.kind == kind], *small.shape[:2])
-        panels.append((f"{len(masks)} {name} masks", overlay(small, masks)))
+    masks = in_picture(photo, (small.shape[0], small.shape[1]))
+    for name in KIND_NAMES.values():
+        own = masks[torch.tensor([result["kind"] == name for result in photo.results], dtype=torch.bool)]
+        panels.append((f"{len(own)} {name} masks", overlay(small, own)))
     return panels
+
+
+def in_picture(photo: Pooled, size: tuple[int, int]) -> Bool[Tensor, "S H W"]:
+    """Each mask at the size of the picture; one that was refined comes from the photo's size, one at a time."""
+    if photo.coarse is not None:
+        return resize(photo.coarse, *size)
+    whole = (rle_to_mask(result["segmentation"])[None] for result in photo.results)
+    return torch.cat([torch.zeros(0, *size, dtype=torch.bool), *(resize(each, *size) for each in whole)])
 
 
 def shrunk(image: UInt8[Tensor, "H W 3"]) -> UInt8[Tensor, "h w 3"]:
@@ -172,25 +197,19 @@ def shrunk(image: UInt8[Tensor, "H W 3"]) -> UInt8[Tensor, "h w 3"]:
     return small.round().clamp(0, 255).to(torch.uint8)
 
 
-def coco_results(photo: Pooled, name: str) -> Iterator[dict[str, Any]]:
-    """A photo's masks at its own size, as COCO results with the level and the kind of each."""
-    height, width = photo.image.shape[:2]
-    positions = torch.arange(len(photo.masks)).split(max(1, CHUNK_PIXELS // (height * width)))
-    for chunk in positions:
-        masks = photo.masks.select(chunk)
-        whole = resize(masks.masks, height, width)
-        for index, (left, top, right, bottom) in enumerate(boxes_xyxy(whole).tolist()):
-            if right > left:  # else a photo smaller than the grid has lost the mask
-                yield {
-                    "image_id": photo.number + 1,
-                    "file_name": name,
-                    "category_id": CATEGORY,
-                    "segmentation": mask_to_rle(whole[index]),
-                    "bbox": [left, top, right - left, bottom - top],
-                    "score": float(masks.scores[index]),
-                    "level": int(masks.level[index]),
-                    "kind": KIND_NAMES[int(masks.kind[index])],
-                }
+def coco_results(photo: Pooled) -> Iterator[dict[str, Any]]:
+    """A photo's masks as COCO results, with the level and the kind of each."""
+    for result, level in zip(photo.results, photo.levels, strict=True):
+        yield {
+            "image_id": result["image_id"],
+            "file_name": photo.name,
+            "category_id": CATEGORY,
+            "segmentation": result["segmentation"],
+            "bbox": result["bbox"],
+            "score": result["score"],
+            "level": level,
+            "kind": result["kind"],
+        }
 
 
 def summary(found: Found) -> list[str]:

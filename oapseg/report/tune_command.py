@@ -17,6 +17,7 @@ from rich.table import Table
 
 from oapseg import storage
 from oapseg.encode.load import load_encoder
+from oapseg.evaluate.generators import rounded
 from oapseg.evaluate.predict import check_side, choose_device
 from oapseg.evaluate.tune import Trial, correlations, scored, see, settings_to_try, try_settings
 from oapseg.params import Params, Section, load_params
@@ -62,6 +63,8 @@ def main(args: argparse.Namespace) -> None:
         notes, tried = [f"{note}."], _to_try(name, params, trials)
     encoder = load_encoder(params.encode).to(choose_device(params.predict.device))
     check_side(params.predict, encoder)
+    if (changed := rounded(name, params, encoder)) is not None:
+        notes.append(f"{changed}.")
     photos = Photos(manifest)
     samples = [photos[number] for number in spread(params.tune.photos, len(photos))]
     seen = see(samples, encoder, params)

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import html
 import importlib
 import io
 import json
@@ -15,7 +16,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from train.tiny import tiny_encoder, tiny_params, write_params
+from train.tiny import brief_concepts, tiny_encoder, tiny_params, write_params
 
 import components.__main__
 import oapseg.cli
@@ -163,9 +164,7 @@ def test_a_generator_that_fails_is_a_row_that_says_why_and_the_others_run(
 def test_weights_of_concepts_are_trained_on_the_photos_once_where_there_are_none(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    raw = yaml.safe_load((photos / "params.yaml").read_text())
-    raw["acg"] |= {"steps": 2, "batch": 2, "image_px": 32, "heads": 2, "ffn": 16, "workers": 0, "device": "cpu"}
-    raw["pool"]["acseg"]["weights"] = str(tmp_path / "nowhere.safetensors")
+    raw = brief_concepts(yaml.safe_load((photos / "params.yaml").read_text()), tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     words = ["compare", str(photos / "photos"), "--generators", "acseg", "--params", str(tmp_path / "params.yaml")]
     assert oapseg.cli.main([*words, "--out", str(tmp_path / "out")]) == 0
@@ -227,7 +226,7 @@ def test_photos_of_no_whole_number_of_patches_are_rounded_down_for_the_concepts(
 ) -> None:
     odd = concepts.model_copy(update={"acg": concepts.acg.model_copy(update={"image_px": 39})})
     trained, note = with_concepts(odd, manifest, str(tmp_path))
-    assert note.endswith("without labels, at 32 px: acg.image_px of 39 in patches of 8")
+    assert note.endswith("in 2 steps of 2 photos at 32 px (acg.image_px of 39 in patches of 8), without labels")
     assert Path(trained.pool.acseg.weights).exists()
 
 
@@ -259,8 +258,9 @@ def test_instances_that_are_dropped_are_said_and_made_anew(
     (whole,) = compare(manifest, encoder, ["oap"], params, str(tmp_path))
     refine = params.refine.model_copy(update={"min_area": 0.9})
     (chosen,) = compare(manifest, encoder, ["oap"], params.model_copy(update={"refine": refine}), str(tmp_path))
-    assert whole.score_rule == EQUAL_RULE
-    assert chosen.score_rule.endswith("; of instances at least 0.9 of the photo, IoU with a better one at most 1")
+    assert whole.score_rule == chosen.score_rule == EQUAL_RULE
+    assert "; of instances at least 0.9 of the photo, IoU with a better one at most 1; " in chosen.views
+    assert "of instances" not in whole.views
     least = 0.9 * 64 * 96
     found = [each for results in Predictions(chosen.folder).part(0).values() for each in results]
     assert all(int(rle_to_mask(each["segmentation"]).sum()) >= least for each in found if each["kind"] == "instance")
@@ -283,6 +283,123 @@ def test_published_settings_stand_for_those_of_section_pool_and_the_leaderboard_
     assert [each.name for each in masks[0].iterdir()]
     for file in masks[0].glob("*.json*"):
         assert file.read_bytes() == (masks[1] / file.name).read_bytes()
+
+
+CRF = {"steps": 1, "gaussian_sigma_px": 1.0, "bilateral_sigma_px": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "said"),
+    [
+        ("predict", {"crf": True}, "dense CRF at the photo's size, 1 steps"),
+        ("predict", {"level": 0.5}, "level 0.5 from 0 (parts) to 1 (wholes)"),
+        ("predict", {"scales": [48]}, "features of views of 64, 48 px averaged"),
+        ("predict", {"flip": True}, "features of mirror images averaged in"),
+        ("predict", {"max_masks": 7}, "at most 7 masks of a kind"),
+        ("refine", {"max_iou": 0.7}, "IoU with a better one at most 0.7"),
+        ("pool", {"phi": 3}, "phi: 3"),
+    ],
+)
+def test_leaderboards_of_different_settings_do_not_read_alike(
+    section: str, values: dict[str, Any], said: str, photos: Path, shards: Path, tmp_path: Path
+) -> None:
+    raw = yaml.safe_load((photos / "params.yaml").read_text())
+    raw["refine"]["crf"] |= CRF
+    (raw["pool"]["oap"] if section == "pool" else raw[section]).update(values)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    words = ["compare", "--shards", str(shards), "--generators", "oap", "--params", str(tmp_path / "params.yaml")]
+    assert oapseg.cli.main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert run(photos, tmp_path / "usual", "--shards", shards, "--generators", "oap") == 0
+    for file in ("leaderboard.md", "leaderboard.csv", "index.html"):
+        told = [html.unescape((tmp_path / out / file).read_text()) for out in ("out", "usual")]
+        assert [said in each for each in told] == [True, False]
+
+
+def test_concepts_are_trained_as_published_whatever_weights_there_are(
+    photos: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = brief_concepts(yaml.safe_load((photos / "params.yaml").read_text()), tmp_path)
+    raw["compare"]["published_acg"] = {"steps": 3, "batch": 7, "image_px": 40}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    params = load_params(tmp_path / "params.yaml")
+    first, _ = with_concepts(params, load_manifest(str(shards)), str(tmp_path / "first"))
+    raw["pool"]["acseg"]["weights"] = first.pool.acseg.weights
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    words = ["compare", "--shards", str(shards), "--generators", "acseg", "--params", str(tmp_path / "params.yaml")]
+    capsys.readouterr()
+    assert oapseg.cli.main([*words, "--published", "--out", str(tmp_path / "out")]) == 0
+    note = (
+        "acseg: as published (compare.published_acg); weights trained on these photos in 3 steps of 7 photos at 40 px"
+    )
+    printed = capsys.readouterr()
+    assert note in printed.out
+    assert "3/3" in printed.err
+    assert note in (tmp_path / "out/leaderboard.md").read_text()
+    assert (tmp_path / "out/acg_published/acg.safetensors").read_bytes() != Path(first.pool.acseg.weights).read_bytes()
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "out/leaderboard.csv").read_text()))
+    assert (row["failure"], "acg_published" in row["settings"]) == ("", True)
+    raw["compare"]["published"]["acseg"] = {"weights": first.pool.acseg.weights}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert oapseg.cli.main([*words, "--published", "--out", str(tmp_path / "own")]) == 0
+    assert f"acseg: weights of {first.pool.acseg.weights}" in (tmp_path / "own/leaderboard.md").read_text()
+
+
+def test_shipped_concepts_are_published_with_the_steps_of_the_paper() -> None:
+    params = load_params("params.yaml")
+    acg = params.acg.with_settings(params.compare.published_acg)
+    assert (acg.steps, acg.batch, acg.image_px, acg.lr, acg.weight_decay) == (2500, 32, 224, 1e-4, 0.01)
+    assert (acg.prototypes, acg.updates, acg.heads) == (5, 6, params.acg.heads)
+
+
+def test_crops_are_whole_patches_and_the_leaderboard_says_so(photos: Path, shards: Path, tmp_path: Path) -> None:
+    raw = yaml.safe_load((photos / "params.yaml").read_text())
+    raw["pool"]["divide_conquer"] |= {"encode": True, "crop_px": 38}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    words = ["compare", "--shards", str(shards), "--params", str(tmp_path / "params.yaml")]
+    assert oapseg.cli.main([*words, "--generators", "divide_conquer", "--out", str(tmp_path / "out")]) == 0
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "out/leaderboard.csv").read_text()))
+    assert (row["photos_failed"], row["failure"]) == ("0", "")
+    assert float(row["instance_masks"]) >= 1
+    assert "crop_px: 32" in row["settings"]
+    said = "divide_conquer: crop_px is 32, pool.divide_conquer.crop_px of 38 in patches of 8 px."
+    assert said in (tmp_path / "out/leaderboard.md").read_text()
+
+
+def test_why_a_memory_is_not_known_is_a_note_and_the_generator_has_its_row(
+    photos: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "probe_set", lambda *_: Probed(None, "RuntimeError: <no> luck"))
+    for _ in range(2):  # once found out, once known
+        assert run(photos, tmp_path / "out", "--shards", shards, "--generators", "oap") == 0
+        (row,) = csv.DictReader(io.StringIO((tmp_path / "out/leaderboard.csv").read_text()))
+        assert (row["peak_bytes"], row["failure"], row["photos"]) == ("", "", "5")
+        assert "- No MB of oap: RuntimeError: <no> luck." in (tmp_path / "out/leaderboard.md").read_text()
+        assert "No MB of oap: RuntimeError: &lt;no&gt; luck." in (tmp_path / "out/index.html").read_text()
+    monkeypatch.setattr(comparing, "probe_set", lambda *_: Probed(None, "its process was killed", killed=True))
+    assert run(photos, tmp_path / "killed", "--shards", shards, "--generators", "oap") == 0
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "killed/leaderboard.csv").read_text()))
+    assert row["failure"] == "its process was killed"
+    assert not (tmp_path / "killed/masks/oap").exists()
+
+
+@pytest.mark.parametrize("words", [["compare"], ["tune", "oap"], ["step"]])
+def test_shards_without_a_photo_are_one_line(
+    words: list[str], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = {"source": "nowhere", "labels": [], "categories": [], "skipped": {}, "num_samples": 0, "shards": []}
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/manifest.json").write_text(json.dumps(none))
+    common = ["--shards", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    common += ["--params", str(photos / "params.yaml")]
+    if words == ["step"]:
+        code = components.__main__.main(["compare", *common, "--encoder", str(photos / "encoder")])
+    else:
+        code = oapseg.cli.main([*words, *common])
+    assert code == 2
+    printed = capsys.readouterr().err
+    assert f"{tmp_path}/none/manifest.json: no photo in these shards" in printed
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_second_run_and_the_step_pool_leave_nothing_to_do(
@@ -355,7 +472,7 @@ def test_rows_are_ranked_by_ap50_and_failures_come_last() -> None:
         Row("good", scores={"mask_AP50": Value(3.0, 2.0, 4.0)}),
     ]
     assert [row.name for row in sorted(rows, key=comparing.rank, reverse=True)] == ["good", "poor", "failed"]
-    assert "poor,1.000,0.500,2.000,,,0.500000,0.250000,,,0.9000,,2,0,," in as_csv(rows)
+    assert "poor,1.000,0.500,2.000,,,0.500000,0.250000,,,0.9000,,2,0,,,,\n" in as_csv(rows)
 
 
 def test_the_pipeline_of_generators_has_all_of_them_and_compare_reads_what_they_write() -> None:

@@ -14,7 +14,7 @@ import torch
 from train.tiny import tiny_encoder, tiny_params, tiny_shards, write_params
 
 import components.__main__
-from components.pool import own_part
+from components.pool import own_part, summary
 from oapseg.encode.encoder import encoder_hash
 from oapseg.encode.load import load_folder
 from oapseg.encode.patches import Patches
@@ -23,7 +23,7 @@ from oapseg.evaluate.cost import read_cost
 from oapseg.evaluate.pooling import Job, fingerprint, pool_set
 from oapseg.evaluate.predict import generator_predictor
 from oapseg.evaluate.predictions import Parts, Predictions
-from oapseg.evaluate.probe import probe
+from oapseg.evaluate.probe import Probed, probe
 from oapseg.masks import Masks
 from oapseg.params import Params
 from oapseg.pool.generator import Generator
@@ -156,6 +156,14 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bytes(
     assert read_cost(str(tmp_path / "stopped"), range(2)).photos == 7
 
 
+def test_a_memory_that_is_not_known_is_told_with_its_reason(folder: Path, params: Params, tmp_path: Path) -> None:
+    pool(tmp_path / "oap", folder, params)
+    said = summary(str(tmp_path / "oap"), range(2), {}, Probed(None, "RuntimeError: no luck"))
+    assert "besides the encoder, memory not known (RuntimeError: no luck); failed: none" in said
+    assert " MB" not in said
+    assert "besides the encoder, 12 MB for one; " in summary(str(tmp_path / "oap"), range(2), {}, Probed(12_300_000))
+
+
 def test_masks_of_other_settings_are_made_anew(folder: Path, params: Params, tmp_path: Path) -> None:
     pool(tmp_path / "oap", folder, params)
     before = content(tmp_path / "oap")
@@ -196,15 +204,16 @@ def test_the_launchers_rank_is_the_part(monkeypatch: pytest.MonkeyPatch) -> None
         own_part()
 
 
-def test_what_drops_instances_is_part_of_the_fingerprint_where_it_is_on(
+def test_what_drops_instances_or_fills_them_is_part_of_the_fingerprint_where_it_is_on(
     folder: Path, params: Params, manifest: Manifest
 ) -> None:
     encoder = load_folder(folder / "encoder")
     found = {fingerprint("oap", params, encoder, manifest)}
-    for change in ({"min_area": 0.01}, {"max_iou": 0.9}, {"min_area": 0.01, "max_iou": 0.9}):
+    both = {"min_area": 0.01, "max_iou": 0.9}
+    for change in ({"min_area": 0.01}, {"max_iou": 0.9}, both, {"fill_holes": True}, both | {"fill_holes": True}):
         refine = params.refine.model_copy(update=change)
         found.add(fingerprint("oap", params.model_copy(update={"refine": refine}), encoder, manifest))
-    assert len(found) == 4
+    assert len(found) == 6
 
 
 def test_an_encoder_is_known_by_what_it_computes_not_by_where_it_lies(folder: Path, tmp_path: Path) -> None:

@@ -1,21 +1,13 @@
-"""From labelled shards to predictions that outlive a kill, and the steps `predict` and `evaluate` as a whole."""
+"""From labelled shards to predictions that outlive a kill."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import yaml
-from PIL import Image
+from evaluate.squares import labelled_shards, small_params, small_segmenter, thing
 
-import components.__main__
-from components import predict
-from oapseg.checkpoint.export import save_model
-from oapseg.encode.encoder import own_encoder
-from oapseg.encode.load import save_folder
 from oapseg.encode.patches import Patches
 from oapseg.evaluate.ground_truth import load_ground_truth
 from oapseg.evaluate.pooling import choice_of
@@ -31,97 +23,30 @@ from oapseg.evaluate.predict import (
     model_views,
 )
 from oapseg.evaluate.predictions import PhotoResults, Predictions, read_makers, write_predictions
-from oapseg.masks import Masks, iou, mask_to_rle, rle_to_mask
+from oapseg.masks import Masks, iou, rle_to_mask
 from oapseg.model.segmenter import Segmenter
-from oapseg.params import Params, Source, default_params_path, load_params
+from oapseg.params import Params, load_params
 from oapseg.refine.crf import DenseCRF
 from oapseg.refine.regions import Choice
 from oapseg.shards.manifest import load_manifest
 from oapseg.shards.read import Photos, Sample
-from oapseg.shards.sources import list_source
-from oapseg.shards.write import write_set
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools under numpy 2
 
 
-def thing(left: int, top: int) -> torch.Tensor:
-    mask = torch.zeros(64, 96, dtype=torch.bool)
-    mask[top : top + 32, left : left + 32] = True
-    return mask
-
-
-def draw_coco(folder: Path, *, labelled: bool) -> None:
-    """Three photos of one bright square each; the third has no label in it."""
-    (folder / "val").mkdir(parents=True)
-    images, annotations = [], []
-    for number in range(3):
-        pixels = np.random.default_rng(number).integers(0, 60, (64, 96, 3), dtype=np.uint8)
-        mask = thing(16 * number, 8 * number)
-        pixels[mask.numpy()] = 250
-        Image.fromarray(pixels).save(folder / "val" / f"{number}.jpg", quality=95)
-        images.append({"id": 100 + number, "file_name": f"{number}.jpg", "width": 96, "height": 64})
-        if number < 2:
-            box = [16 * number, 8 * number, 32, 32]
-            label = {"id": number, "image_id": 100 + number, "category_id": 4, "iscrowd": 0, "area": 1024}
-            annotations.append(label | {"bbox": box, "segmentation": mask_to_rle(mask)})
-    (folder / "annotations").mkdir()
-    if labelled:
-        found = {"images": images, "annotations": annotations, "categories": [{"id": 4, "name": "square"}]}
-        (folder / "annotations" / "instances_val.json").write_text(json.dumps(found))
-
-
-def write_shards(folder: Path, out: Path, source: Source) -> Path:
-    listing = list_source(source, str(folder))
-    write_set([listing], out, samples_per_shard=2, max_broken=0.0, max_pixels=10**6, workers=1)
-    return out
-
-
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("coco")
-    draw_coco(folder, labelled=True)
-    return write_shards(folder, folder / "shards" / "val", Source(kind="coco", path=".", split="val"))
+    return labelled_shards(tmp_path_factory.mktemp("coco"))
 
 
 @pytest.fixture(scope="module")
-def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    draw_coco(folder, labelled=False)
-    return write_shards(folder, folder / "shards", Source(kind="photos", path="val"))
-
-
-@pytest.fixture(scope="module")
-def params_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped parameters, small enough for a test."""
-    raw = yaml.safe_load(default_params_path().read_text())
-    small = {"interactions": 1, "width": 16, "ffn": 16, "heads": 2, "points": 2, "pixel_layers": 1, "decoder_layers": 1}
-    queries = {"queries_instance": 5, "queries_semantic": 3, "clusters": 4, "head_hidden": 8, "bottleneck": 8}
-    raw["model"] |= small | queries | {"stem": 16}
-    raw["predict"] |= {
-        "image_px": 64,
-        "window_px": 48,
-        "batch": 2,
-        "device": "cpu",
-        "precision": "fp32",
-        "max_masks": 4,
-    }
-    raw["evaluate"] |= {"bootstrap": 10, "max_dets": 4, "feature_clusters": 3}
-    raw["report"] |= {"photos": 2}
-    path = tmp_path_factory.mktemp("params") / "params.yaml"
-    path.write_text(yaml.safe_dump(raw))
-    return path
-
-
-@pytest.fixture(scope="module")
-def params(params_path: Path) -> Params:
-    return load_params(params_path)
+def params(tmp_path_factory: pytest.TempPathFactory) -> Params:
+    return load_params(small_params(tmp_path_factory.mktemp("params")))
 
 
 @pytest.fixture(scope="module")
 def segmenter(params: Params) -> Segmenter:
-    torch.manual_seed(0)
-    encoder = own_encoder(width=24, depth=2, heads=2, patch_px=8, image_px=64)
-    return Segmenter(encoder, params.model).eval()
+    return small_segmenter(params)
 
 
 def doubled(patches: list[Patches]) -> list[Masks]:
@@ -336,101 +261,3 @@ def test_predictions_that_were_never_made_are_one_line(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_one_line() -> None:
     with pytest.raises(ValueError, match=r"^predict\.device: cuda is asked for"):
         choose_device("cuda")
-
-
-def run(*words: object) -> int:
-    return components.__main__.main([str(word) for word in words])
-
-
-@pytest.fixture
-def work(tmp_path: Path, params_path: Path, segmenter: Segmenter) -> Path:
-    """A model twice over, an encoder, parameters."""
-    params = load_params(params_path)
-    for name in ("pretrained", "model"):
-        save_model(tmp_path / name, segmenter, params.model, params_path.read_text(), image_px=64)
-    save_folder(segmenter.backbone.encoder, tmp_path / "encoder", notes={})
-    (tmp_path / "params.yaml").write_text(params_path.read_text())
-    return tmp_path
-
-
-def predict_words(work: Path, shards: Path) -> list[object]:
-    models = [word for name in ("pretrained", "model") for word in ("--model", name, work / name)]
-    folders = ["--encoder", work / "encoder", "--shards", shards, "--train-shards", shards, "--out", work / "predict"]
-    return ["predict", *models, *folders, "--params", work / "params.yaml"]
-
-
-def evaluate_words(work: Path, shards: Path) -> list[object]:
-    folders = ["--predictions", work / "predict", "--shards", shards, "--out", work / "evaluate"]
-    return ["evaluate", *folders, "--params", work / "params.yaml"]
-
-
-def test_the_steps_write_predictions_and_then_scores_of_every_maker(work: Path, shards: Path) -> None:
-    assert run(*predict_words(work, shards)) == 0
-    assert list(read_makers(str(work / "predict"))) == ["generator", "pretrained", "model"]
-    assert run(*evaluate_words(work, shards)) == 0
-    shown, metrics = (json.loads((work / "evaluate" / f"{name}.json").read_text()) for name in ("headlines", "metrics"))
-    assert shown["model.mask_AR4"] == metrics["model.mask_AR4"]["value"] == metrics["pretrained.mask_AR4"]["value"]
-    of_class = metrics["model.class_mask_AP"]
-    assert (of_class["fit_on"], of_class["mapping"], of_class["benchmark"]) == ("val", "votes", "val")
-    assert of_class["images"] == 3
-    assert len(of_class["checkpoint"]) == len(of_class["data"]) == 64
-    pooled = metrics["generator.mask_AP"]
-    assert pooled["generator"] == "oap"
-    assert len(pooled["checkpoint"]) == 64
-    assert pooled["checkpoint"] != of_class["checkpoint"]
-
-
-def test_clusters_get_their_classes_on_train_where_asked(
-    work: Path, shards: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    raw = yaml.safe_load((work / "params.yaml").read_text())
-    raw["evaluate"]["fit_on"] = "train"
-    (work / "params.yaml").write_text(yaml.safe_dump(raw))
-    assert run(*predict_words(work, shards)) == 0
-    assert run(*evaluate_words(work, shards), "--train-shards", shards) == 2
-    assert "its photos were not predicted; set predict.train: true" in capsys.readouterr().err
-    raw["predict"]["train"] = True
-    (work / "params.yaml").write_text(yaml.safe_dump(raw))
-    assert run(*predict_words(work, shards)) == 0
-    assert run(*evaluate_words(work, shards), "--train-shards", shards) == 0
-    assert (work / "predict" / "train" / "model" / "part-000000.json").exists()
-    assert run(*evaluate_words(work, shards)) == 2
-    assert "--train-shards must name labelled shards" in capsys.readouterr().err
-
-
-def test_photos_without_labels_are_one_clear_line(
-    work: Path, unlabelled: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(*evaluate_words(work, unlabelled)) == 2
-    said = capsys.readouterr().err
-    assert "no instance, semantic or panoptic labels to score against (labels: none); set shards.sets.val" in said
-
-
-def test_predictions_of_other_shards_are_one_clear_line(
-    work: Path, shards: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(*predict_words(work, shards)) == 0
-    (work / "predict/generator/index.json").write_text('{"fingerprint": "", "parts": ["part-000000.json"]}')
-    assert run(*evaluate_words(work, shards)) == 2
-    assert "predictions of 1 shards; " in capsys.readouterr().err
-
-
-def test_an_unknown_generator_is_one_line(params: Params) -> None:
-    wrong = params.model_copy(update={"predict": params.predict.model_copy(update={"generator": "magic"})})
-    with pytest.raises(ValueError, match=r"predict\.generator: no generator 'magic'; allowed are .*oap"):
-        predict.predict_sets({}, "nowhere", {}, wrong)
-
-
-def test_the_report_of_an_evaluation_shows_its_photos(work: Path, shards: Path) -> None:
-    assert run(*predict_words(work, shards)) == run(*evaluate_words(work, shards)) == 0
-    for name in ("pretrain", "finetune"):
-        (work / name).mkdir()
-        (work / name / "history.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
-    folders = ["--evaluate", work / "evaluate", "--predictions", work / "predict", "--shards", shards]
-    histories = ["--pretrain", work / "pretrain", "--finetune", work / "finetune"]
-    assert run("report", *folders, *histories, "--out", work / "report", "--params", work / "params.yaml") == 0
-    page = (work / "report" / "index.html").read_text()
-    exemplars = page.count(' alt="cluster ')
-    assert page.count("<img ") - exemplars == 8
-    assert exemplars
-    assert {each.name for each in (work / "report").iterdir()} == {"index.html"}

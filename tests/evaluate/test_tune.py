@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from pydantic import ValidationError
-from train.tiny import tiny_encoder, tiny_params, tiny_shards, write_params
+from train.tiny import brief_concepts, tiny_encoder, tiny_params, tiny_shards, write_params
 
 import oapseg.cli
 from oapseg.checkpoint.export import save_model
@@ -116,6 +116,18 @@ def tune(folder: Path, *more: object) -> int:
     return int(oapseg.cli.main(["tune", *map(str, more), "--params", str(folder / "params.yaml")]))
 
 
+def test_settings_are_judged_by_the_masks_that_are_kept(folder: Path) -> None:
+    params, manifest = load_params(folder / "params.yaml"), load_manifest(str(folder / "shards"))
+    encoder = load_folder(folder / "encoder")
+    seen = see(list(Photos(manifest))[:2], encoder, params)
+    fewer = params.model_copy(update={"predict": params.predict.model_copy(update={"max_masks": 2})})
+    settings = [params.pool.oap.model_copy(update={"phi": 1})]
+    (whole,), (kept,) = (list(try_settings("oap", settings, seen, each, encoder)) for each in (params, fewer))
+    assert (whole.failure, kept.failure) == (None, None)
+    assert whole.masks > kept.masks == 2
+    assert whole.measures != kept.measures
+
+
 def test_a_folder_of_photos_gives_settings_that_params_yaml_takes(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,9 +181,7 @@ def test_networks_that_a_generator_asks_are_there_for_every_setting(folder: Path
 def test_acseg_is_tuned_with_weights_trained_on_the_photos_where_there_are_none(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    raw = yaml.safe_load((folder / "params.yaml").read_text())
-    raw["acg"] |= {"steps": 2, "batch": 2, "image_px": 32, "heads": 2, "ffn": 16, "workers": 0, "device": "cpu"}
-    raw["pool"]["acseg"]["weights"] = str(tmp_path / "nowhere.safetensors")
+    raw = brief_concepts(yaml.safe_load((folder / "params.yaml").read_text()), tmp_path)
     raw["tune"]["trials"] = 1
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     words = ["tune", "acseg", str(folder / "photos"), "--out", str(tmp_path / "out")]

@@ -38,6 +38,14 @@ def two_objects() -> tuple[Patches, torch.Tensor]:
     return Patches(torch.nn.functional.normalize(features, dim=1), photo.grid), truth
 
 
+def three_objects() -> tuple[Patches, torch.Tensor]:
+    """As two, with one more below."""
+    photo, truth = planted(28, 24, [(4, 3, 13, 10), (4, 14, 13, 21), (16, 6, 24, 18)], noise=0.05)
+    features = photo.features.clone()
+    features[truth.any(0).flatten()] += 0.7 * features[truth[0].flatten()].mean(0)
+    return Patches(torch.nn.functional.normalize(features, dim=1), photo.grid), truth
+
+
 @pytest.mark.parametrize("background", ["zero", "drop"])
 @pytest.mark.parametrize("instances", ["eigengap", 2])
 def test_two_planted_objects_are_the_instances(instances: object, background: str) -> None:
@@ -73,6 +81,30 @@ def test_masks_are_disjoint_and_as_many_as_asked_for() -> None:
         masks = replace(BASE, instances=3)(photo).masks
         assert len(masks) == 3
         assert int(masks.sum(0).max()) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_with_labels_a_photo_has_as_many_instances_as_its_labels_have_things(count: int) -> None:
+    photo, truth = three_objects()
+    masks = replace(BASE, instances="labels")(photo._replace(num_things=count)).masks
+    assert len(masks) == count
+    assert int(masks.sum(0).max()) == 1
+    assert float((masks.any(0) & truth.any(0)).sum() / truth.any(0).sum()) > 0.9
+
+
+def test_by_labels_each_photo_of_a_batch_has_its_own_number_and_a_photo_without_things_no_mask() -> None:
+    photo, truth = three_objects()
+    batch = [photo._replace(num_things=count) for count in (3, 0, 2)]
+    found = replace(BASE, instances="labels").batch(batch)
+    assert [len(masks) for masks in found] == [3, 0, 2]
+    assert min(found_iou(found[0], truth)) > 0.8
+    assert found[1].masks.shape[1:] == photo.grid
+
+
+def test_a_photo_without_labels_is_one_line_where_labels_are_asked_for() -> None:
+    photo, _ = two_objects()
+    with pytest.raises(ValueError, match=r"^image 1 of the batch: pool\.deep_spectral\.instances is labels"):
+        replace(BASE, instances="labels").batch([photo._replace(num_things=2), photo])
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

@@ -77,6 +77,7 @@ def test_small_instances_and_copies_of_better_ones_go_and_semantic_masks_stay() 
     whole.masks.flatten()[7:] = False
     assert len(Choice(0.07, 1.0)(whole)) == 1
     assert len(Choice(0.25, 0.9)(empty_masks(2, 4, 3))) == 0
+    assert len(Choice(0.25, 0.9, fill_holes=True)(empty_masks(2, 4, 3))) == 0
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5), (2, 1, 7), (1, 1, 1)])

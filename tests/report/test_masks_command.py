@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import re
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,15 @@ from pycocotools import mask as coco_mask
 
 from oapseg.cli import main
 from oapseg.encode.encoder import own_encoder
-from oapseg.encode.load import save_folder
-from oapseg.params import default_params_path
+from oapseg.encode.load import load_folder, save_folder
+from oapseg.evaluate.generators import make_generator
+from oapseg.evaluate.pooling import Job, choice_of, dense_crf, fingerprint, pool_set
+from oapseg.evaluate.predict import CRF_RULE, generator_predictor
+from oapseg.evaluate.predictions import Parts, Predictions
+from oapseg.params import Source, default_params_path, load_params
+from oapseg.shards.read import Photos
+from oapseg.shards.sources import list_source
+from oapseg.shards.write import write_set
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +88,94 @@ def test_masks_of_a_level_are_some_of_all_and_instances_lie_apart(photos: Path, 
     for file_name in {each["file_name"] for each in wholes}:
         own = [each for each in wholes if (each["file_name"], each["kind"]) == (file_name, "instance")]
         assert not own or sum(coco_mask.decode(each["segmentation"]).astype(int) for each in own).max() == 1
-    assert "Level 1 from 0 (parts) to 1 (wholes)" in (tmp_path / "wholes" / "index.html").read_text()
+    assert "level 1 from 0 (parts) to 1 (wholes)" in (tmp_path / "wholes" / "index.html").read_text()
+
+
+ALL_CHANGED: dict[str, Any] = {
+    "predict": {"level": 0.5, "crf": True, "max_masks": 3, "scales": [96], "flip": True},
+    "refine": {"min_area": 0.05, "max_iou": 0.8, "fill_holes": True},
+}
+
+
+@pytest.mark.parametrize("generator", ["oap", "maskcut"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"predict": {"max_masks": 2}},
+        {"predict": {"crf": True}},
+        {"refine": {"min_area": 0.3}},
+        {"refine": {"max_iou": 0.5}},
+        {"refine": {"fill_holes": True}},
+        ALL_CHANGED,
+    ],
+    ids=["default", "max_masks", "crf", "min_area", "max_iou", "fill_holes", "all"],
+)
+def test_masks_are_those_of_predict_and_compare_by_the_same_settings(
+    generator: str, changes: dict[str, Any], photos: Path, params: Path, tmp_path: Path
+) -> None:
+    content = yaml.safe_load(params.read_text())
+    for section, values in changes.items():
+        content[section] |= values
+    content["predict"]["generator"] = generator
+    own = tmp_path / "params.yaml"
+    own.write_text(yaml.safe_dump(content))
+    assert run(photos, tmp_path / "out", own) == 0
+    written: dict[str, list[Any]] = {"a.jpg": [], "b.jpg": [], "more/a.JPG": []}
+    for each in json.loads((tmp_path / "out" / "masks.json").read_text()):
+        written[each["file_name"]].append(essence(each))
+
+    listing = list_source(Source(kind="photos", path="."), str(photos))
+    sizes = {"samples_per_shard": 8, "max_broken": 0.0, "max_pixels": 10**6, "workers": 1}
+    manifest = write_set([listing], str(tmp_path / "shards"), **sizes)
+    settings, encoder = load_params(own), load_folder(content["encode"]["weights"])
+    made_by = make_generator(generator, settings, encoder)
+    samples = list(Photos(manifest))
+    names = {sample.labels["image_id"]: sample.labels["name"] for sample in samples}
+    predict = generator_predictor(encoder, made_by.batch, settings.predict, dense_crf(settings), choice_of(settings))
+    predicted = [photo for start in (0, 2) for photo in predict(samples[start : start + 2])]
+    for sample, photo in zip(samples, predicted, strict=True):
+        assert [essence(each) for each in photo.results] == written[sample.labels["name"]]
+    parts = Parts(str(tmp_path / "pooled"), manifest, fingerprint(generator, settings, encoder, manifest))
+    pool_set(manifest, encoder, [Job(generator, made_by, parts, 0)], settings)
+    compared = Predictions(parts.folder).part(0)
+    assert {names[image]: [essence(each) for each in found] for image, found in compared.items()} == {
+        name: found for name, found in written.items() if found
+    }
+    assert sum(map(len, written.values())) > 0
+
+
+def essence(result: dict[str, Any]) -> tuple[Any, ...]:
+    """A mask without the names by which files know its photo."""
+    return result["segmentation"], result["bbox"], result["score"], result["kind"]
+
+
+def test_the_gallery_says_by_which_settings_masks_were_made_and_shows_those_that_are_written(
+    photos: Path, params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(params.read_text())
+    for section, values in ALL_CHANGED.items():
+        content[section] |= values
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    assert run(photos, tmp_path / "out", tmp_path / "params.yaml") == 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    printed = capsys.readouterr().out
+    for said in (
+        "Encoder own, generator oap; the whole photo at 64 px; features of views of 64, 96 px averaged; "
+        "features of mirror images averaged in; level 0.5 from 0 (parts) to 1 (wholes)",
+        CRF_RULE.format(load_params(tmp_path / "params.yaml").refine.crf),
+        "holes of instances filled; of instances at least 0.05 of the photo, IoU with a better one at most 0.8",
+        "of a photo at most 3 masks of each kind.",
+    ):
+        assert escape(said) in page
+        assert said in printed
+    written = json.loads((tmp_path / "out" / "masks.json").read_text())
+    for kind in ("instance", "semantic"):
+        counts = [int(count) for count in re.findall(rf"<figcaption>(\d+) {kind} masks", page)]
+        assert counts == [
+            sum((each["file_name"], each["kind"]) == (name, kind) for each in written)
+            for name in ("a.jpg", "b.jpg", "more/a.JPG")
+        ]
 
 
 def test_a_level_beyond_parts_and_wholes_is_one_line(
@@ -98,6 +195,16 @@ def test_every_photo_has_its_picture_and_its_place_in_the_gallery(photos: Path, 
         "more/a.JPG.jpg",
     ]
     assert (tmp_path / "out" / "index.html").read_text().count("<article>") == 3
+
+
+def test_a_name_that_is_not_utf_8_costs_its_photo_alone(
+    photos: Path, params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / os.fsdecode(b"\xff.jpg")).write_bytes(jpeg(9, 9, 4))
+    assert run(photos, tmp_path / "out", params) == 0
+    assert r"1 broken and skipped: \xff.jpg (its name is not UTF-8; rename it)." in capsys.readouterr().out
+    results = json.loads((tmp_path / "out" / "masks.json").read_text())
+    assert {"a.jpg", "b.jpg"} <= {result["file_name"] for result in results} <= {"a.jpg", "b.jpg", "more/a.JPG"}
 
 
 def test_broken_photos_are_counted_named_and_skipped(

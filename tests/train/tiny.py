@@ -79,6 +79,13 @@ def write_params(params: Params, path: Path) -> Path:
     return path
 
 
+def brief_concepts(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Those parameters with weights of `acseg` that are nowhere, and are trained in two steps."""
+    acg = {"steps": 2, "batch": 2, "image_px": 32, "heads": 2, "ffn": 16, "workers": 0, "device": "cpu"}
+    acseg = raw["pool"]["acseg"] | {"weights": str(folder / "nowhere.safetensors")}
+    return raw | {"acg": raw["acg"] | acg, "pool": raw["pool"] | {"acseg": acseg}}
+
+
 def tiny_shards(folder: Path, count: int = 6) -> Manifest:
     """Shards of a few photos of coloured blocks."""
     photos = folder / "photos"
@@ -92,7 +99,7 @@ def tiny_shards(folder: Path, count: int = 6) -> Manifest:
     return load_manifest(str(folder / "shards"))
 
 
-def tiny_encoder(folder: Path) -> Path:
+def tiny_encoder(folder: Path, patch_px: int = 8) -> Path:
     torch.manual_seed(0)
-    save_folder(own_encoder(width=32, depth=2, heads=2, patch_px=8, image_px=64), folder, notes={})
+    save_folder(own_encoder(width=32, depth=2, heads=2, patch_px=patch_px, image_px=8 * patch_px), folder, notes={})
     return folder
