@@ -22,6 +22,7 @@ from oapseg.model.segmenter import Look, Segmenter
 from oapseg.params import default_params_path, load_params
 from oapseg.refine.levels import spans
 from oapseg.shards.decode import decode
+from oapseg.shards.upright import upright
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -53,7 +54,8 @@ class Model:
         the photo's masks of its kind, from 1, a mask without parts, upwards; 0 of one that a better one stands for. A
         mask takes a byte a pixel: for many large photos `predict` holds one mask at a time.
 
-        Errors: `ValueError` naming the photo that is none, or what is out of range.
+        Errors: `ValueError` naming the photo that is none, or what is out of range; `OSError` where a file cannot be
+        read.
         """
         chosen = Chosen.of(self.look, level, min_score, len(self.names))
         return [chosen.masks(each) for each in self._seen(images, chosen.look, batch)]
@@ -100,9 +102,10 @@ class Chosen(NamedTuple):
         )
 
 
-def in_batches(images: Sequence[Photo], batch: int) -> Iterator[list[UInt8[Tensor, "_H _W 3"]]]:
-    """Photos as bytes, so many at a time. Errors: `ValueError` naming the photo that is none."""
-    if isinstance(images, str | Path | Image.Image):
+def in_batches(images: Any, batch: int) -> Iterator[list[UInt8[Tensor, "_H _W 3"]]]:
+    """Photos as bytes, so many at a time. Errors: as `photo_tensor`, or `ValueError` where it is no list of them."""
+    stacked = isinstance(images, np.ndarray | Tensor) and images.ndim == 4
+    if not stacked and (isinstance(images, str | bytes) or not isinstance(images, Sequence)):
         raise ValueError(f"images: give a list of photos; is one {type(images).__name__}")
     for start in range(0, len(images), batch):
         yield [photo_tensor(image, start + place) for place, image in enumerate(images[start : start + batch])]
@@ -134,10 +137,10 @@ def look_of(params: Any) -> Look:
     return Look(**{name: params[name] for name in Look.__dataclass_fields__})
 
 
-def photo_tensor(image: Photo, place: int = 0) -> UInt8[Tensor, "H W 3"]:
-    """A photo of any kind as bytes, upright; `place` names one that has no name of its own.
+def photo_tensor(image: object, place: int = 0) -> UInt8[Tensor, "H W 3"]:
+    """A `Photo` as bytes, upright; `place` names one that has no name of its own.
 
-    Errors: `ValueError` naming the photo and what is wrong.
+    Errors: `ValueError` naming the photo and what is wrong; `OSError` where a file cannot be read.
     """
     if isinstance(image, str | Path):
         try:
@@ -145,9 +148,18 @@ def photo_tensor(image: Photo, place: int = 0) -> UInt8[Tensor, "H W 3"]:
         except ValueError as error:
             raise ValueError(f"{image}: {error}") from None
     if isinstance(image, Image.Image):
-        return torch.from_numpy(np.array(image.convert("RGB")))
-    pixels = torch.as_tensor(image).cpu()
-    if pixels.dtype == torch.uint8 and pixels.numel():
+        try:
+            image = np.array(upright(image))
+        except ValueError as error:
+            raise ValueError(f"images[{place}]: {error}") from None
+    if not isinstance(image, np.ndarray | Tensor):
+        raise ValueError(
+            f"images[{place}]: must be a path, a URL, a Pillow image, an array or a tensor, is {type(image).__name__}"
+        )
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        image = torch.from_numpy(np.array(image, order="C"))  # torch takes no steps backwards, as of bgr[..., ::-1]
+    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.numel():
+        pixels = image.cpu()
         if pixels.ndim == 2:
             return pixels[..., None].expand(-1, -1, 3).contiguous()
         if pixels.ndim == 3 and pixels.shape[-1] == 3:
@@ -155,5 +167,5 @@ def photo_tensor(image: Photo, place: int = 0) -> UInt8[Tensor, "H W 3"]:
         if pixels.ndim == 3 and pixels.shape[0] == 3:
             return pixels.permute(1, 2, 0).contiguous()
     raise ValueError(
-        f"images[{place}]: must be uint8 of shape H W 3, 3 H W or H W, is {pixels.dtype} of {tuple(pixels.shape)}"
+        f"images[{place}]: must be uint8 of shape H W 3, 3 H W or H W, is {image.dtype} of {tuple(image.shape)}"
     )

@@ -43,7 +43,7 @@ SERVING = (
     Metric(
         "oapseg_serve_follow_errors_total",
         "errors",
-        "Times that the place of the model could not be read",
+        "Times that the place of the model could not be read, or its model not be loaded",
         kind="counter",
     ),
 )

@@ -133,14 +133,19 @@ class Service:
         return [photo if isinstance(photo, Exception) else (next(looks), served.named) for photo in decoded]
 
     async def _follow(self, every_s: float) -> None:
-        """Serve what the place of the model holds now; a place that cannot be read changes nothing."""
+        """Serve what the place of the model holds now. A look that fails changes nothing; the next one tries again."""
+        told = ""
         while True:
             await asyncio.sleep(every_s)
             try:
                 await asyncio.to_thread(self._look_again)
-            except (ValueError, OSError) as error:
+                told = ""
+            except Exception as error:  # noqa: BLE001 - whatever ends a look, such as a full GPU, must not end all looks
                 self.metrics.follow_errors.inc()
-                LOG.warning("serve: %s: still the model from before (%s)", self.source.location, _line(error))
+                line = _line(error)
+                if line != told:  # a place that stays broken is one line, not one a look
+                    LOG.warning("serve: %s: still the model from before (%s)", self.source.location, line)
+                told = line
 
     def _look_again(self) -> None:
         present = self.source.present()
@@ -196,4 +201,6 @@ async def _gone(request: Request) -> None:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """What is wrong; of an error that bad input does not raise, its kind too."""
+    kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from oapseg import storage
+from oapseg.shards.upright import BrokenPhoto
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2"})
 NAMED_IN_ERRORS = 8
@@ -106,6 +107,17 @@ def photo_names(folder: Path) -> list[str]:
             if Path(file).suffix.lower() in PHOTO_SUFFIXES and not file.startswith(".")
         ]
     return sorted(names)
+
+
+def written_name(name: str) -> str:
+    """A file's name as text that can be written: bytes that are not UTF-8 as `\\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def check_utf8(name: str) -> None:
+    """Errors: `BrokenPhoto` where a name is not UTF-8, as results in JSON and HTML have to be."""
+    if written_name(name) != name:
+        raise BrokenPhoto("its name is not UTF-8; rename it")
 
 
 def keep_listed(listing: Listing, path: Path) -> Listing:

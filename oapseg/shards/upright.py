@@ -42,14 +42,19 @@ def open_upright(data: bytes, max_pixels: int | None = None) -> Image.Image:
         raise BrokenPhoto("not a photo") from None
     if max_pixels is not None and image.width * image.height > max_pixels:
         raise BrokenPhoto("too many pixels")
+    form = image.format
+    turned = upright(image)
+    turned.format = form
+    return turned
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A Pillow image as `open_upright` gives the photo of its bytes. Errors: `BrokenPhoto`."""
     try:
         image.load()
     except (OSError, SyntaxError, ValueError, IndexError, struct.error, EOFError) as error:
         raise BrokenPhoto("truncated" if "truncated" in str(error) else "damaged") from None
-    form = image.format
-    upright = _turn(_rgb(image), _orientation(image))
-    upright.format = form
-    return upright
+    return _turn(_rgb(image), _orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -7,9 +7,11 @@ fails, its files written, where a graph is further from PyTorch, or costs more A
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from jaxtyping import UInt8
 from rich.console import Console
+from torch import Tensor
 
 from oapseg import storage
 from oapseg.checkpoint.model import Model
@@ -35,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, help="MODEL.onnx, path or s3:// URL")
     parser.add_argument(
-        "--photos", nargs="+", default=[], metavar="PHOTOS", help="of the parity report; default: those with labels"
+        "--photos",
+        nargs="+",
+        default=[],
+        metavar="PHOTOS",
+        help="of the parity report; default: those of --labels, else drawn ones",
     )
     parser.add_argument(
         "--labels", metavar="SHARDS", help="labelled photos that AP is measured on; default: the embedded sample's"
@@ -49,8 +55,8 @@ def main(args: argparse.Namespace) -> int:
     resolved = resolve(args.model, params)
     model = load(resolved, params, "cpu")
     given = _images(args.photos, args.out, params)
-    photos = labelled(args.labels, params)
-    report = export(model, resolved, args.out, params, given or photos.images[: params.export.photos], photos)
+    shown, photos = photos_of(Shown(", ".join(args.photos), given) if given else None, args.labels, params)
+    report = export(model, resolved, args.out, params, shown, photos)
     write_report(args.out, report)
     print(storage.read_bytes(beside(args.out, ".parity.md")).decode(), end="")
     failures = [f"{name}: {line}" for name, each in report["precisions"].items() for line in each["failures"]]
@@ -59,15 +65,17 @@ def main(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+class Shown(NamedTuple):
+    """Photos that parity is measured on; `place` says where they are from."""
+
+    place: str
+    images: Sequence[UInt8[Tensor, "_H _W 3"]]
+
+
 def export(
-    model: Model,
-    resolved: Resolved,
-    out: str,
-    params: Params,
-    images: Sequence[Any],
-    photos: Labelled,
+    model: Model, resolved: Resolved, out: str, params: Params, shown: Shown, photos: Labelled | None
 ) -> dict[str, Any]:
-    """Write the graphs of every precision; what was measured of them, parity on `images` and AP on `photos`."""
+    """Write the graphs of every precision; what was measured of them, parity on `shown` and AP on `photos`, if any."""
     chosen = params.export
     sides = sides_of(model)
     graphs = {}
@@ -80,10 +88,10 @@ def export(
         "sampling": chosen.sampling,
         "sides_px": sides,
         "batch": "dynamic",
+        "photos": shown.place,
         "precisions": {},
     }
-    costs = len(set(chosen.precisions) - {"fp32"}) > 0 and chosen.cost_photos > 0
-    if costs:
+    if photos is not None:
         whole = ap_of(model, photos, params.evaluate)
         report |= {"labels": photos.place, "labelled_photos": len(photos.images), "pytorch": percent(whole)}
     for precision in chosen.precisions:
@@ -93,10 +101,10 @@ def export(
             storage.write_bytes(_name(out, precision, side, sides), content)
             bytes_written += len(content)
         exported = OnnxModel(_name(out, precision, sides[0], sides))
-        parity = measure_parity(model, exported, images)
+        parity = measure_parity(model, exported, shown.images)
         bound = chosen.bounds[precision]
         said: dict[str, Any] = {"bytes": bytes_written, "parity": parity.as_json(), "failures": parity.failures(bound)}
-        if costs:
+        if photos is not None:
             reduced = ap_of(exported, photos, params.evaluate)
             said |= {"ap": percent(reduced), "difference": differences(reduced, whole)}
             said["failures"] += losses(said["difference"], bound)
@@ -111,7 +119,7 @@ def write_report(out: str, report: dict[str, Any]) -> None:
         f"# Parity of {report['model']['location']} in ONNX",
         "",
         f"Opset {report['opset']}, batch dynamic, views of {' and '.join(map(str, report['sides_px']))} px, "
-        f"sampling by {report['sampling']}; against PyTorch at fp32, query by query.",
+        f"sampling by {report['sampling']}; against PyTorch at fp32, query by query, on photos of {report['photos']}.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
@@ -176,6 +184,18 @@ def _renamed(graph: bytes, out: str, precision: str, side: int, sides: list[int]
     said.value = json.dumps(json.loads(said.value) | others, sort_keys=True)
     content: bytes = read.SerializeToString(deterministic=True)
     return content
+
+
+def photos_of(given: Shown | None, labels: str | None, params: Params) -> tuple[Shown, Labelled | None]:
+    """Photos for parity, those with labels where none are given; and for AP, where there is more than fp32."""
+    chosen = params.export
+    num_costs = chosen.cost_photos if set(chosen.precisions) - {"fp32"} else 0
+    if given is not None and not num_costs:
+        return given, None
+    known = labelled(labels, max(num_costs, 0 if given else chosen.photos), params)
+    places = spread(chosen.photos, len(known.images))
+    shown = given or Shown(known.place, [known.images[place] for place in places])
+    return shown, known.some(num_costs) if num_costs else None
 
 
 def _images(places: list[str], out: str, params: Params) -> list[Any]:

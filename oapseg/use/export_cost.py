@@ -25,6 +25,7 @@ from oapseg.use.tasks import instances
 
 BOUNDED: Final = "mask_AP"  # whose loss `export.bounds` limits
 DIGITS = 3  # of percent
+SAMPLE: Final = "the embedded sample, which is drawn: no real photos"
 
 
 class Labelled(NamedTuple):
@@ -34,17 +35,27 @@ class Labelled(NamedTuple):
     truth: dict[str, Any]
     images: list[UInt8[Tensor, "_H _W 3"]]  # in the order of the truth's
 
+    def some(self, count: int) -> "Labelled":
+        """So many of them, spread evenly, with their labels. Errors: `ValueError` where none shows an instance."""
+        places = spread(count, len(self.images))
+        kept = [self.truth["images"][place] for place in places]
+        ids = {each["id"] for each in kept}
+        labels = [each for each in self.truth["annotations"] if each["image_id"] in ids]
+        if not labels:
+            raise ValueError(f"--labels: {self.place}: no photo of it shows a labelled instance")
+        truth = self.truth | {"images": kept, "annotations": labels}
+        return Labelled(self.place, truth, [self.images[place] for place in places])
 
-def labelled(place: str | None, params: Params) -> Labelled:
-    """`export.cost_photos` labelled photos spread over a set of shards; of the embedded sample where none is named.
+
+def labelled(place: str | None, count: int, params: Params) -> Labelled:
+    """So many labelled photos spread over a set of shards; of the embedded sample where none is named.
 
     Errors: `ValueError` where none of them shows a labelled instance.
     """
-    count = max(params.export.cost_photos, 1)
     if place is not None:
         return _chosen(load_manifest(place), count, place)
     with tempfile.TemporaryDirectory() as folder:
-        return _chosen(_sample(Path(folder), params, count), count, "the embedded sample")
+        return _chosen(_sample(Path(folder), params, count), count, SAMPLE)
 
 
 def ap_of(model: Model | OnnxModel, photos: Labelled, params: EvaluateParams) -> dict[str, Measured]:
@@ -89,11 +100,8 @@ def _chosen(manifest: Manifest, count: int, place: str) -> Labelled:
     ids = [sample.labels["image_id"] for sample in samples]
     truth = load_ground_truth(manifest)
     known = {each["id"]: each for each in truth["images"]}
-    kept = [each for each in truth["annotations"] if each["image_id"] in set(ids)]
-    if not kept:
-        raise ValueError(f"--labels: {place}: no photo of it shows a labelled instance")
-    chosen = truth | {"images": [known[each] for each in ids], "annotations": kept}
-    return Labelled(place, chosen, [sample.image for sample in samples])
+    photos = truth | {"images": [known[each] for each in ids]}
+    return Labelled(place, photos, [sample.image for sample in samples]).some(count)
 
 
 def _sample(folder: Path, params: Params, count: int) -> Manifest:

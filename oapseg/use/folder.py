@@ -24,15 +24,19 @@ OWN_FOLDERS: Final = ("overlays", "panoptic", "semantic", PARTS)
 class OutFolder:
     """Where predictions are made; `said` stands for all that decides them, and goes into `index.json`.
 
-    Errors: `ValueError` where it holds predictions that something else decided, which `overwrite` takes away, or files
-    that are none of ours, which nothing takes away.
+    `overwrite` takes away predictions that something else decided, and those that are whole: photos in a bucket may
+    have changed unseen, and pictures be lost. What is half made of the same is gone on with in any case.
+
+    Errors: `ValueError` where it holds predictions that something else decided, without `overwrite`; or files that are
+    none of ours, which nothing takes away.
     """
 
     def __init__(self, out: str, said: dict[str, Any], *, overwrite: bool = False) -> None:
         self.out = out
         there = self._there()
         self.finished = there is not None and there.get("finished") is True
-        if there is not None and there.get("decided") != said["decided"]:
+        unlike = there is not None and there.get("decided") != said["decided"]
+        if there is not None and (unlike or (self.finished and overwrite)):
             if not overwrite and not there.get("clearing"):
                 raise ValueError(
                     f"{out}: {_difference(there, said)}; name another --out, or start anew with --overwrite"

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from oapseg import storage
 from oapseg.shards.decode import decode
-from oapseg.shards.listing import PHOTO_SUFFIXES, existing_folder, final_number, holds, photo_names
+from oapseg.shards.listing import (
+    PHOTO_SUFFIXES,
+    check_utf8,
+    existing_folder,
+    final_number,
+    holds,
+    photo_names,
+    written_name,
+)
 from oapseg.shards.manifest import FILE_NAME, Manifest, load_manifest
 from oapseg.shards.read import Photos
 from oapseg.shards.upright import BrokenPhoto
@@ -40,11 +48,12 @@ class Files:
         return len(self.names)
 
     def name(self, number: int) -> str:
-        return self.names[number]
+        return written_name(self.names[number])
 
     def read(self, number: int) -> Shot:
         """Errors: `BrokenPhoto`, its message the reason; `OSError` where the way to the photos is broken."""
         name, location = self.names[number], self.locations[number]
+        check_utf8(name)
         try:
             data = storage.read_bytes(location)
         except OSError as error:
@@ -162,5 +171,5 @@ def _stamp(names: Sequence[str], locations: dict[str, str]) -> str:
         if not storage.is_url(locations[name]) and Path(locations[name]).exists():  # else a link to nothing
             status = Path(locations[name]).stat()
             said = f"{status.st_size} {status.st_mtime_ns}"
-        digest.update(f"{name}\n{said}\n".encode())
+        digest.update(f"{name}\n{said}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

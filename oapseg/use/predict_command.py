@@ -13,6 +13,7 @@ from oapseg import __version__
 from oapseg.evaluate.predict import choose_device
 from oapseg.params import Params, load_params
 from oapseg.progress import Progress
+from oapseg.shards.listing import written_name
 from oapseg.use.folder import OutFolder
 from oapseg.use.photos import find_photos
 from oapseg.use.predict import How, finish, predict_photos
@@ -33,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-score", type=float, help="of an instance mask; default: 0, of a panoptic layout evaluate.panoptic_score"
     )
-    parser.add_argument("--overwrite", action="store_true", help="take away other predictions that lie in --out")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="start anew where --out holds predictions that are whole, or of another run",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -93,4 +98,4 @@ def _how(args: argparse.Namespace, params: Params) -> How:
 def _title(places: list[str]) -> str:
     """What the photos are called together."""
     first = places[0].rstrip("/").rpartition("/")[2] or places[0]
-    return first + (f" and {len(places) - 1} more" if len(places) > 1 else "")
+    return written_name(first) + (f" and {len(places) - 1} more" if len(places) > 1 else "")

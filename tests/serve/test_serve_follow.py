@@ -14,6 +14,8 @@ from oapseg.checkpoint.export import HASHES, WEIGHTS
 from oapseg.registry.load import SEAL_TAG
 from oapseg.registry.register import register
 from oapseg.registry.server import DEPRECATED_IN_MLFLOW, registry
+from oapseg.serve.model import Source
+from oapseg.serve.service import LOG
 
 pytestmark = pytest.mark.filterwarnings(f"ignore:{DEPRECATED_IN_MLFLOW}")
 PHOTO = photo_bytes(48, 72, 0)
@@ -87,3 +89,31 @@ def test_a_folder_is_followed_by_its_hashes(tmp_path: Path) -> None:
         assert server.masks(PHOTO).said["model"]["sha256"] == before
         other.rename(folder)
         until(lambda: server.masks(PHOTO).said["model"]["sha256"] == storage.sha256(folder / HASHES) != before)
+
+
+class Full(Source):
+    """A place of a model that no look can load from."""
+
+    def present(self) -> str:
+        raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+
+def test_an_error_that_nobody_expects_is_counted_told_once_and_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, other = small_model(tmp_path / "model", 1), small_model(tmp_path / "other", 2)
+    with running(folder, follow_s=0.05) as server:
+        LOG.addHandler(caplog.handler)
+        source = server.service.source
+        server.service.source = Full(source.location, source.params)
+        until(lambda: server.metric("oapseg_serve_follow_errors_total") > 2)
+        assert server.ask("GET", "/readyz").status == 200
+        shutil.rmtree(folder)
+        other.rename(folder)
+        server.service.source = source
+        until(lambda: server.masks(PHOTO).said["model"]["sha256"] == storage.sha256(folder / HASHES))
+        LOG.removeHandler(caplog.handler)
+    told = [line for line in caplog.messages if "RuntimeError" in line]
+    assert told == [
+        f"serve: {folder}: still the model from before (RuntimeError: CUDA out of memory. Tried to allocate 2 GiB)"
+    ]

@@ -1,5 +1,6 @@
 """The page in a real browser: a photo chosen, sliders moved, masks named under the pointer, nothing from elsewhere."""
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,7 +116,47 @@ def test_a_photo_of_one_s_own_is_sent_to_this_server_alone(page: Browser, server
     assert page.errors == []
 
 
-def test_what_is_no_photo_is_said_in_a_line_and_another_can_be_dropped(page: Browser, tmp_path: Path) -> None:
+def drop(page: Browser, data: bytes, name: str) -> None:
+    """A file let go over the page, as a person does it: it is dragged over first."""
+    page.run(
+        "(() => { const dropped = new DataTransfer(), "
+        f"bytes = Uint8Array.from(atob('{base64.b64encode(data).decode()}'), each => each.charCodeAt(0)); "
+        f"dropped.items.add(new File([bytes], '{name}')); "
+        "for (const kind of ['dragover', 'drop']) document.getElementById('stage').dispatchEvent("
+        "new DragEvent(kind, {dataTransfer: dropped, bubbles: true, cancelable: true})) })()"
+    )
+
+
+def shows(page: Browser, server: Running, photo: bytes) -> None:
+    """The masks of this photo are seen over it."""
+    page.until("document.body.dataset.state !== 'busy'")
+    said = server.masks(photo, "min_score=0&side_px=768").said
+    assert page.run(STATUS) == f"{len(said['masks'])} masks of {len(said['masks'])} found"
+    assert page.run("[document.getElementById('masks').height, document.getElementById('masks').width]") == said["size"]
+    covered = torch.stack([rle_to_mask(each["segmentation"]) for each in said["masks"]]).any(0)
+    assert page.run(INK) == covered.sum() > 0
+    assert page.run(
+        "['masks', 'photo'].every(id => document.getElementById(id).getBoundingClientRect().width > 0 && "
+        "!document.getElementById(id).closest('[hidden]'))"
+    )
+
+
+def test_a_photo_that_is_dropped_shows_its_masks_also_after_a_file_that_is_no_photo(
+    chromium: Browser, server: Running
+) -> None:
+    chromium.open(f"http://127.0.0.1:{server.port}/?score=0&all=1")
+    for seed, size in ((5, (60, 90)), (6, (80, 50))):
+        photo = photo_bytes(*size, seed)
+        drop(chromium, photo, "own.jpg")
+        shows(chromium, server, photo)
+        drop(chromium, b"no photo", "own.jpg")
+        chromium.until("document.body.dataset.state === 'error'")
+        assert chromium.run(STATUS).startswith("photo: not one of JPEG")
+        assert chromium.run("document.getElementById('masks').hidden")
+    assert chromium.errors == []
+
+
+def test_what_is_no_photo_is_said_in_a_line(page: Browser, tmp_path: Path) -> None:
     (tmp_path / "own.jpg").write_bytes(b"no photo")
     page.choose("#file", tmp_path / "own.jpg")
     page.until("document.body.dataset.state === 'error'")

@@ -20,10 +20,11 @@ from oapseg.checkpoint.model import Model, clusters
 from oapseg.cli import main
 from oapseg.evaluate.intervals import Measured
 from oapseg.masks import iou
-from oapseg.params import ExportParams, Params, SetParams, Source, default_params_path, load_params
+from oapseg.params import ExportParams, SetParams, Source, default_params_path, load_params
 from oapseg.shards.sample import make_sample
 from oapseg.shards.sources import list_set, list_source
 from oapseg.shards.write import write_set
+from oapseg.use.export_command import Shown, photos_of
 from oapseg.use.export_cost import differences, labelled, losses
 from oapseg.use.export_graph import OUTPUTS, sample_by_gathers, sides_of
 from oapseg.use.export_parity import measure_parity
@@ -51,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("export")
     small_model(made / "model", windows=2, window_px=48, interactions=1, pixel_layers=1, decoder_layers=1)
     content: dict[str, Any] = yaml.safe_load(default_params_path().read_text())
-    content["export"] |= {"precisions": ["fp32", "fp16", "int8"], "photos": 2, "cost_photos": 2}
+    content["export"] |= {"precisions": ["fp32", "fp16", "int8"], "photos": 3, "cost_photos": 2}
     content["export"]["bounds"]["int8"] = {"min_iou": 1.0, "max_score": 0.0, "max_clusters": 1.0, "max_loss": 100.0}
     (made / "params.yaml").write_text(yaml.safe_dump(content))
     words = ["--model", str(made / "model"), "--out", str(made / "m.onnx"), "--params", str(made / "params.yaml")]
@@ -121,10 +122,12 @@ def test_the_report_tells_parity_sizes_and_ap_of_each_precision(folder: Path) ->
         for name, difference in each["difference"].items():
             assert difference["low"] <= difference["high"]
             assert difference["value"] == pytest.approx(each["ap"][name] - report["pytorch"][name], abs=0.002)
-        assert each["parity"]["photos"] == 2
+        assert each["parity"]["photos"] == 3
     assert report["precisions"]["fp32"]["parity"]["iou_mean"] > 0.9999
     assert report["precisions"]["fp32"]["ap"] == pytest.approx(report["pytorch"], abs=0.01)
+    assert report["labelled_photos"] == 2
     text = (folder / "m.parity.md").read_text()
+    assert "query by query, on photos of the embedded sample, which is drawn: no real photos." in text
     assert all(f"| {name} |" in text for name in report["precisions"])
 
 
@@ -154,8 +157,18 @@ def test_the_command_fails_beyond_a_bound_and_says_by_how_much_with_its_files_wr
     assert (folder / "m.int8.onnx").exists()
 
 
-def few_photos(count: int) -> Params:
-    return PARAMS.model_copy(update={"export": PARAMS.export.model_copy(update={"cost_photos": count})})
+@pytest.mark.parametrize(("photos", "cost_photos"), [(4, 2), (2, 4), (3, 0)])
+def test_parity_and_ap_have_each_as_many_drawn_photos_as_the_parameters_say(photos: int, cost_photos: int) -> None:
+    counts = {"photos": photos, "cost_photos": cost_photos, "precisions": ["fp32", "fp16"]}
+    shown, labels = photos_of(None, None, PARAMS.model_copy(update={"export": PARAMS.export.model_copy(update=counts)}))
+    assert len(shown.images) == photos
+    assert (0 if labels is None else len(labels.images)) == cost_photos
+    assert "no real photos" in shown.place
+
+
+def test_photos_that_are_given_are_those_of_parity_and_without_fewer_bits_no_others_are_read() -> None:
+    given = Shown("mine", [torch.zeros(8, 8, 3, dtype=torch.uint8)])
+    assert photos_of(given, "nowhere", PARAMS) == (given, None)
 
 
 def test_photos_with_labels_are_spread_over_their_set_with_the_labels_of_each(tmp_path: Path) -> None:
@@ -164,13 +177,13 @@ def test_photos_with_labels_are_spread_over_their_set_with_the_labels_of_each(tm
     make_sample(tmp_path, drawn, seed=PARAMS.seed, workers=1)
     sizes = {"samples_per_shard": 4, "max_broken": 0.0, "max_pixels": 10**8, "workers": 1}
     write_set(list_set(listing), str(tmp_path / "shards"), **sizes)
-    every, some = (labelled(str(tmp_path / "shards"), few_photos(count)) for count in (9, 3))
+    every, some = (labelled(str(tmp_path / "shards"), count, PARAMS) for count in (9, 3))
     assert len(every.images) == 6
     assert [each["id"] for each in some.truth["images"]] == [every.truth["images"][place]["id"] for place in (0, 2, 4)]
     assert torch.equal(some.images[1], every.images[2])
     kept = {each["id"] for each in some.truth["images"]}
     assert some.truth["annotations"] == [each for each in every.truth["annotations"] if each["image_id"] in kept]
-    assert torch.equal(labelled(None, few_photos(6)).images[5], every.images[5])
+    assert torch.equal(labelled(None, 6, PARAMS).images[5], every.images[5])
 
 
 def test_a_set_without_labels_is_told(tmp_path: Path) -> None:
@@ -179,7 +192,7 @@ def test_a_set_without_labels_is_told(tmp_path: Path) -> None:
     listed = [list_source(Source(kind="photos", path="."), str(tmp_path / "photos"))]
     write_set(listed, tmp_path / "shards", samples_per_shard=4, max_broken=0.0, max_pixels=10**8, workers=1)
     with pytest.raises(ValueError, match=r"--labels: .*shards: no photo of it shows a labelled instance"):
-        labelled(str(tmp_path / "shards"), few_photos(2))
+        labelled(str(tmp_path / "shards"), 2, PARAMS)
 
 
 def test_a_score_that_falls_further_than_its_bound_is_told_by_how_much_and_nan_is_beyond_any() -> None:

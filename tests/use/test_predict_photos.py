@@ -210,6 +210,38 @@ def test_other_options_are_refused_in_one_line_and_start_anew_with_overwrite(
     )
 
 
+def test_overwrite_makes_anew_what_is_whole(there: Path, tmp_path: Path) -> None:
+    photo, out = tmp_path / "a.bmp", tmp_path / "out"
+    photo.write_bytes(photo_bytes(40, 60, 1, "BMP"))
+    given, stamp = [photo, *words(there, out)[1:]], photo.stat().st_mtime_ns
+    assert predict(*given) == 0
+    before = contents(str(out))
+    (out / "overlays" / "a.bmp.jpg").unlink()
+    assert predict(*given, "--overwrite") == 0
+    assert contents(str(out)) == before
+    photo.write_bytes(photo_bytes(40, 60, 2, "BMP"))
+    os.utime(photo, ns=(stamp, stamp))  # changed unseen, as an object in a bucket is
+    assert predict(*given) == 0
+    assert contents(str(out)) == before
+    assert predict(*given, "--overwrite") == 0
+    now = contents(str(out))
+    assert now.keys() == before.keys()
+    assert {"masks.json", "overlays/a.bmp.jpg", "index.html"} <= {name for name in now if now[name] != before[name]}
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_overwrite_goes_on_with_what_is_half_made(there: Path, tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=killed_at, args=(8, words(there, tmp_path)))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    part = (tmp_path / "overlays" / "a.jpg").stat().st_mtime_ns
+    assert (tmp_path / "parts" / "0000000.json").exists()
+    assert predict(*words(there, tmp_path, "--overwrite")) == 0
+    assert read(tmp_path, "index.json")["finished"]
+    assert (tmp_path / "overlays" / "a.jpg").stat().st_mtime_ns == part
+
+
 def test_a_folder_with_other_peoples_files_is_left_alone(
     there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,6 +281,20 @@ def test_photos_that_are_none_are_named_with_the_reason_and_skipped(
     }
     assert [image["file_name"] for image in read(tmp_path / "out", "images.json")] == ["whole.jpg"]
     assert "3 broken and skipped: empty.png (empty file), " in capsys.readouterr().out
+
+
+def test_a_name_that_is_not_utf_8_costs_its_photo_alone(
+    there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / os.fsdecode(b"photos-\xe9")
+    photos.mkdir()
+    for name in (b"a.jpg", b"\xff.jpg"):
+        (photos / os.fsdecode(name)).write_bytes(photo_bytes(40, 40, 1))
+    assert predict(photos, *words(there, tmp_path / "out")[1:]) == 0
+    assert read(tmp_path / "out", "failed.json") == {r"\xff.jpg": "its name is not UTF-8; rename it"}
+    assert [image["file_name"] for image in read(tmp_path / "out", "images.json")] == ["a.jpg"]
+    assert r"1 broken and skipped: \xff.jpg (its name is not UTF-8; rename it)." in capsys.readouterr().out
+    assert r"photos-\xe9" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_of_photos_that_are_all_broken_nothing_is_written(
