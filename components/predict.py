@@ -4,12 +4,11 @@ import argparse
 import hashlib
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from oapseg import storage
 from oapseg.checkpoint.cluster_names import read_names
-from oapseg.checkpoint.export import CLUSTERS, HASHES, load_model
+from oapseg.checkpoint.export import load_model, model_hash
 from oapseg.encode.load import load_folder
 from oapseg.evaluate.generators import check_name, decided_by, make_generator
 from oapseg.evaluate.named import name_results
@@ -73,7 +72,7 @@ def predict_sets(
     generator = make_generator(name, params, encoder)
     crf, choice = dense_crf(params), choice_of(params)
     pooled = generator_predictor(encoder, generator.batch, params.predict, crf, choice)
-    pooled_from = _hash(encoder_folder)
+    pooled_from = _encoder_hash(encoder_folder)
     decided = [*decided_by(name, params), pooled_from, *([] if choice is None else [asdict(choice)])]
     views = generator_views(params.predict, crf, choice)
     makers = {"generator": Maker(EQUAL_RULE, GENERATOR_REGIONS, pooled_from, name, views)}
@@ -82,7 +81,7 @@ def predict_sets(
     for name, folder in models.items():
         segmenter = load_model(folder, device)
         check_side(params.predict, segmenter.backbone.encoder, section)
-        checkpoint, views = _hash(folder), model_views(params.predict, crf)
+        checkpoint, views = model_hash(folder), model_views(params.predict, crf)
         makers[name] = Maker(model_rule(params.predict), MODEL_REGIONS, checkpoint, views=views)
         for out, manifest in sets.items():
             _write(out, name, manifest, model_predictor(segmenter, params.predict, crf), params, [checkpoint])
@@ -105,8 +104,7 @@ def _write(out: str, name: str, manifest: Manifest, predict: Predict, params: Pa
     )
 
 
-def _hash(folder: str) -> str:
-    """One hash of all files of a folder but the names that people gave clusters, which decide no mask."""
-    names = [name for name in storage.list_files(folder) if name not in (CLUSTERS, HASHES)]
-    content = {name: storage.sha256(Path(folder) / name) for name in names}
+def _encoder_hash(folder: str) -> str:
+    """One hash of all files of an encoder's folder."""
+    content = {name: storage.sha256(storage.join(folder, name)) for name in storage.list_files(folder)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

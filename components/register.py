@@ -7,18 +7,18 @@ from pathlib import Path
 from rich.console import Console
 
 from oapseg import storage
-from oapseg.checkpoint.export import HASHES, completed, read_files, write_files
+from oapseg.checkpoint.export import HASHES, completed, model_hash, read_files, write_files
 from oapseg.checkpoint.model import look_of
 from oapseg.evaluate.scores import Score
 from oapseg.params import Params, load_params
 from oapseg.registry.card import NO_LICENCE, model_card
-from oapseg.registry.evidence import LICENCE, METRICS, SCORES, Evidence, read_benchmarks, score_files
+from oapseg.registry.evidence import LICENCE, METRICS, SCORES, Evidence, Scored, read_benchmarks, score_files
 from oapseg.registry.gate import Verdict, as_markdown, passed, records, refusal
-from oapseg.registry.lineage import content_sha256, trace
+from oapseg.registry.lineage import content_sha256, set_name, trace
 from oapseg.registry.load import SEAL_TAG
 from oapseg.registry.promote import judge_registered
 from oapseg.registry.register import register
-from oapseg.registry.server import tracking_uri
+from oapseg.registry.server import journal_of, tracking_uri
 from oapseg.shards.manifest import load_manifest
 
 
@@ -41,14 +41,19 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(
             f"register.gate: promote.gates has no {params.registration.gate}; it has {', '.join(params.promote.gates)}"
         )
+    files, checkpoint = read_files(args.model), model_hash(args.model)
     benchmarks = read_benchmarks(args.evaluate)
     folders = dict(zip(benchmarks, args.evaluate, strict=True))
+    for benchmark, folder in folders.items():
+        if wrong := benchmarks[benchmark].foreign(checkpoint):
+            raise ValueError(f"--evaluate: {storage.join(folder, METRICS)}: {wrong}, which --model {args.model} is")
     lineage = trace(args.model, args.shards, args.parent)
     stated = params.registration.licences
     licences = {each: stated.get(each, NO_LICENCE) for each in ("encoder", *lineage.data)}
     scores = {benchmark: scored.scores for benchmark, scored in benchmarks.items()}
-    card = model_card(name, scores, [load_manifest(folder) for folder in args.shards], lineage, licences)
-    write_files(args.out / "model", completed(read_files(args.model), card=card, look=look_of(params.predict)))
+    manifests = {set_name(folder): load_manifest(folder) for folder in args.shards}
+    card = model_card(name, scores, manifests.values(), lineage, licences)
+    write_files(args.out / "model", completed(files, card=card, look=look_of(params.predict)))
     storage.write_text(args.out / "card.md", card)
     storage.delete(args.out / "evaluate")
     for benchmark, folder in folders.items():
@@ -70,9 +75,24 @@ def main(args: argparse.Namespace) -> None:
     said = "registered" if version.new else "already registered"
     Console().print(f"{version.name} version {version.version} {said} ({version.uri} in {uri})")
     # Of content that was there, its own card and licences stand, and a promotion goes by them.
-    evidence = Evidence(f"version {version.version}", benchmarks, card, licences) if version.new else None
-    verdicts = judge_registered(uri, version, params.registration.gate, evidence, gate)
+    evidence = _evidence(f"version {version.version}", benchmarks, checkpoint, card, licences) if version.new else None
+    journal = journal_of(params)
+    if journal is None:
+        only = f"promote.journal: {params.promote.journal} is a folder of this machine alone"
+        Console(soft_wrap=True, highlight=False).print(
+            f"{only}; whoever the registry says holds the alias is compared with", markup=False
+        )
+    verdicts = judge_registered(uri, journal, version, params.registration.gate, evidence, gate)
     _tell(verdicts, params, args.out)
+
+
+def _evidence(
+    version: str, benchmarks: dict[str, Scored], checkpoint: str, card: str, licences: dict[str, str]
+) -> Evidence:
+    """As a promotion finds it: without the scores that do not say which model they are of."""
+    wrong = {benchmark: each.no_evidence(checkpoint) for benchmark, each in benchmarks.items()}
+    own = {benchmark: each for benchmark, each in benchmarks.items() if wrong[benchmark] is None}
+    return Evidence(version, own, card, licences, "; ".join(filter(None, wrong.values())) or None)
 
 
 def _metrics(benchmarks: dict[str, dict[str, Score]]) -> dict[str, float]:

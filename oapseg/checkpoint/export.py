@@ -5,6 +5,7 @@ A model folder, layout 1 (`docs/models.md`): `model.safetensors`, `config.json`,
 was measured. Every file is data: nothing in it is run when it is read.
 """
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from oapseg import storage
-from oapseg.checkpoint.state import verified
+from oapseg.checkpoint.state import changed, listed_hashes, verified
 from oapseg.encode.encoder import Encoder
 from oapseg.model.segmenter import Look, Segmenter
 from oapseg.params import ModelParams
@@ -23,6 +24,7 @@ from oapseg.params import ModelParams
 LAYOUT = 1  # version of the folder's layout: another one where a reader of this one would go wrong
 HASHES = "sha256.json"
 WEIGHTS, CONFIG, PARAMS, CLUSTERS, CARD = "model.safetensors", "config.json", "params.yaml", "clusters.json", "card.md"
+LOOK = "look"  # key of config.json: how the model looked at photos when it was measured
 NEEDED = (WEIGHTS, CONFIG, PARAMS, CLUSTERS)
 
 Files = dict[str, bytes]  # content by name
@@ -78,9 +80,34 @@ def read_files(location: str | Path) -> Files:
     return files
 
 
+def model_hash(location: str | Path) -> str:
+    """One hash of all that decides a model's masks; scores call it their `checkpoint`.
+
+    Neither the folder's place nor what comes after training has a part in it: the names that people give clusters, and
+    what `completed` adds. The hashes of files are those of `sha256.json`, so no weights are read.
+
+    Errors: `ValueError` where it is no model folder, or `config.json` was changed.
+    """
+    try:
+        hashes = listed_hashes(location)
+        if CONFIG not in hashes:
+            raise ValueError(f"{location}: {HASHES} does not list {CONFIG}")
+        content = storage.read_bytes(storage.join(location, CONFIG))
+    except FileNotFoundError:
+        raise ValueError(f"model: {location}: {CONFIG} is missing") from None
+    except ValueError as error:
+        raise ValueError(f"model: {error}") from None
+    if (found := hashlib.sha256(content).hexdigest()) != hashes[CONFIG]:
+        raise ValueError(f"model: {changed(location, CONFIG, found, hashes[CONFIG])}")
+    trained = json_bytes({key: value for key, value in _json(content, location).items() if key != LOOK})
+    decisive = {name: digest for name, digest in hashes.items() if name not in (CLUSTERS, CARD)}
+    decisive[CONFIG] = hashlib.sha256(trained).hexdigest()
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
 def completed(files: Files, *, card: str, look: Look) -> Files:
     """The files of a trained model with what is known once it is measured: its card and how it looked."""
-    config = json.loads(files[CONFIG]) | {"look": asdict(look)}
+    config = json.loads(files[CONFIG]) | {LOOK: asdict(look)}
     return files | {CONFIG: json_bytes(config), CARD: card.encode()}
 
 

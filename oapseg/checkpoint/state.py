@@ -75,11 +75,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint or model folder, in one line; None where nothing is."""
     try:
-        for name, digest in _hashes(path).items():
+        for name, digest in listed_hashes(path).items():
             if not (path / name).is_file():
                 return f"{path}: {name} is missing"
             if (found := storage.sha256(path / name)) != digest:
-                return _changed(path, name, found, digest)
+                return changed(path, name, found, digest)
     except ValueError as error:
         return str(error)
     return None
@@ -91,18 +91,21 @@ def verified(location: str | Path) -> dict[str, bytes]:
     Errors: `ValueError` where one is missing or was changed.
     """
     files = {}
-    for name, digest in _hashes(location).items():
+    for name, digest in listed_hashes(location).items():
         try:
             files[name] = storage.read_bytes(storage.join(location, name))
         except FileNotFoundError:
             raise ValueError(f"{location}: {name} is missing") from None
         if (found := hashlib.sha256(files[name]).hexdigest()) != digest:
-            raise ValueError(_changed(location, name, found, digest))
+            raise ValueError(changed(location, name, found, digest))
     return files
 
 
-def _hashes(location: str | Path) -> dict[str, str]:
-    """Hash by name of file, as `sha256.json` says it; names of files in this very folder alone."""
+def listed_hashes(location: str | Path) -> dict[str, str]:
+    """Hash by name of file, as `sha256.json` says it; names of files in this very folder alone.
+
+    Errors: `ValueError` where there is no such list.
+    """
     try:
         hashes = storage.read_json(storage.join(location, "sha256.json"))
     except (FileNotFoundError, NotADirectoryError):
@@ -112,7 +115,8 @@ def _hashes(location: str | Path) -> dict[str, str]:
     return hashes
 
 
-def _changed(location: str | Path, name: str, found: str, expected: str) -> str:
+def changed(location: str | Path, name: str, found: str, expected: str) -> str:
+    """How it is told that a file is not what its hash says."""
     return f"{location}: {name} was changed (its sha256 is {found} and should be {expected})"
 
 

@@ -60,9 +60,11 @@ def trace(model: Path, shards: Iterable[str], parent: Path | None = None, lock: 
 
     Pipeline run, image and revision of the data are what the environment says (`OAPSEG_RUN`, `OAPSEG_IMAGE`,
     `OAPSEG_DATA_REV`).
+
+    Errors: `ValueError` as `data_versions`.
     """
     commit, dirty = git_state()
-    versions = {set_name(folder): data_version(folder, lock) for folder in shards}
+    versions = data_versions(shards, lock)
     return Lineage(
         commit=commit,
         dirty=dirty,
@@ -91,6 +93,26 @@ def git_state() -> tuple[str, bool]:
     except (OSError, subprocess.CalledProcessError):
         return UNKNOWN, False
     return commit, bool(changes)
+
+
+def data_versions(shards: Iterable[str], lock: Path) -> dict[str, tuple[str, str]]:
+    """`data_version` of each set by its name; the same content in several places counts once.
+
+    Errors: `ValueError` where sets of one name differ, as a version says one thing alone of a name.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    places: dict[str, str] = {}
+    for folder in shards:
+        name, (sha256, md5) = set_name(folder), data_version(folder, lock)
+        known, known_md5 = found.get(name, (sha256, md5))
+        if known != sha256:
+            raise ValueError(
+                f"--shards: {places[name]} and {folder} are both called {name} and differ ({known} and {sha256}); "
+                "the name of a set is its folder's: give one of them another"
+            )
+        found[name] = sha256, known_md5 or md5
+        places.setdefault(name, folder)
+    return found
 
 
 def data_version(shards: str, lock: Path) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oapseg import storage
-from oapseg.checkpoint.export import HASHES, Files, read_files
+from oapseg.checkpoint.export import CONFIG, HASHES, Files, model_hash, read_files
 from oapseg.checkpoint.model import Model, model_of
 from oapseg.params import default_params_path, load_params
 from oapseg.registry import server
@@ -53,6 +53,17 @@ def sealed_files(client: "MlflowClient", version: Any) -> Files:
         files = read_files(place)
         check_seal(place, version.tags.get(SEAL_TAG), f"model: models:/{version.name}/{version.version}")
     return files
+
+
+def sealed_hash(client: "MlflowClient", version: Any) -> str:
+    """`model_hash` of a registered version, by the hashes that the registry knows; no weights are fetched.
+
+    Errors: `ValueError` as `sealed_files`.
+    """
+    with server.artifacts(client, version, "model", HASHES, CONFIG) as place:
+        found = model_hash(place)
+        check_seal(place, version.tags.get(SEAL_TAG), f"model: models:/{version.name}/{version.version}")
+    return found
 
 
 def check_seal(folder: str | Path, registered: str | None, what: str) -> None:

@@ -19,6 +19,7 @@ from oapseg.registry.evidence import Evidence, evidence_of
 from oapseg.registry.gate import Verdict, as_markdown, judge, passed, records, refusal
 from oapseg.registry.journal import Entry, Journal, head, held_before
 from oapseg.registry.lineage import RUN
+from oapseg.registry.load import sealed_files
 from oapseg.registry.register import CONTENT_TAG, Version
 from oapseg.registry.server import Place, get_version, registry
 
@@ -108,9 +109,10 @@ class RollBack:
 
 
 def roll_back(place: Place, alias: str, *, to: int | None = None, reason: str = "", dry_run: bool = False) -> RollBack:
-    """Give an alias back to the version that had it before, or to an earlier one. No gate is asked: it had the alias before.
+    """Give an alias back to the version that had it before, or to an earlier one. No gate is asked: it had it once.
 
-    Errors: `Lost`; `ValueError` where there is nothing to go back to, or that version is gone or is another content.
+    Errors: `Lost`; `ValueError` where there is nothing to go back to, where that version is gone, is another content
+    or has a file that was changed, or where it has the alias already.
     """
     journal = Journal(place.journal, place.name)
     entries = journal.entries()
@@ -118,8 +120,10 @@ def roll_back(place: Place, alias: str, *, to: int | None = None, reason: str = 
     if held is None or not earlier:
         raise ValueError(f"{place.name}@{alias}: no version had it before; nothing to roll back to")
     target = earlier[-1] if to is None else to
+    if target == held.version:
+        raise ValueError(f"{place.name}@{alias}: version {target} has it already; nothing to roll back")
     if target not in earlier:
-        known = ", ".join(map(str, dict.fromkeys(earlier)))
+        known = ", ".join(str(each) for each in dict.fromkeys(earlier) if each != held.version)
         raise ValueError(f"{place.name}@{alias}: version {target} did not have it before; these did: {known}")
     with registry(place.tracking_uri) as client:
         found = get_version(client, place.name, target)
@@ -130,6 +134,10 @@ def roll_back(place: Place, alias: str, *, to: int | None = None, reason: str = 
                 f"{place.name} version {target}: its {CONTENT_TAG} is {content or 'not there'}, and was "
                 f"{had.content_sha256} when it became {alias} (entry {had.number})"
             )
+        try:
+            sealed_files(client, found)
+        except ValueError as error:
+            raise ValueError(f"{place.name}@{alias}: not rolled back to version {target}: {error}") from None
         if dry_run:
             return RollBack(target, held.version)
         entry = journal.append(
@@ -191,16 +199,21 @@ def has(client: "MlflowClient", name: str, alias: str) -> int | None:
 
 
 def judge_registered(
-    tracking_uri: str, version: Version, alias: str, evidence: Evidence | None, gate: GateParams
+    tracking_uri: str, journal: str | None, version: Version, alias: str, evidence: Evidence | None, gate: GateParams
 ) -> list[Verdict]:
-    """How an alias's gate judges a version just registered, against the one that the registry says has the alias.
+    """How an alias's gate judges a version just registered, against the one that has the alias.
 
-    Without `evidence`, by what was registered with it.
+    That is whom the journal says, as the registry may be behind; whom the registry says where there is no journal to
+    be seen. Without `evidence`, by what was registered with it.
     """
     with registry(tracking_uri) as client:
         if evidence is None:
             evidence = evidence_of(client, get_version(client, version.name, version.version), whole=True)
-        held = has(client, version.name, alias)
+        if journal is None:
+            held = has(client, version.name, alias)
+        else:
+            decided = head(Journal(journal, version.name).entries(), alias)
+            held = None if decided is None else decided.version
         verdicts = judge(evidence, None if held is None else _holder(client, version.name, held), gate)
         note(client, version.name, version.version, alias, verdicts)
     return verdicts

@@ -38,17 +38,24 @@ def place_of(params: Params, name: str | None = None) -> Place:
 
     Errors: `ValueError` where the name is none, or a server of many has a journal that only this machine sees.
     """
-    uri, journal, model = tracking_uri(params), params.promote.journal, name or params.registration.name
+    uri, journal, model = tracking_uri(params), journal_of(params), name or params.registration.name
     if not NAME.fullmatch(model):
         raise ValueError(f"NAME: letters, digits and . _ - alone, is {model!r}")
-    if not storage.is_url(journal):
-        journal = os.environ.get(JOURNAL) or journal
-    if not uri.startswith(EMBEDDED) and not storage.is_url(journal) and not Path(journal).is_absolute():
+    if journal is None:
         raise ValueError(
-            f"promote.journal: {journal} is a folder here, but the registry {uri} is others' too; "
+            f"promote.journal: {params.promote.journal} is a folder here, but the registry {uri} is others' too; "
             f"set an s3:// URL, or a shared folder's absolute path (or {JOURNAL})"
         )
     return Place(model, uri, journal)
+
+
+def journal_of(params: Params) -> str | None:
+    """Where the journal is; None where only this machine would see it, but the registry is others' too."""
+    journal = params.promote.journal
+    if not storage.is_url(journal):
+        journal = os.environ.get(JOURNAL) or journal
+    seen = tracking_uri(params).startswith(EMBEDDED) or storage.is_url(journal) or Path(journal).is_absolute()
+    return journal if seen else None
 
 
 def tracking_uri(params: Params) -> str:
@@ -119,8 +126,8 @@ def get_version(client: "MlflowClient", name: str, version: int | str) -> Any:
 
 
 @contextlib.contextmanager
-def artifacts(client: "MlflowClient", version: Any, part: str) -> Iterator[str]:
-    """Where a part of what was registered with a version can be read, a folder or URL."""
+def artifacts(client: "MlflowClient", version: Any, part: str, *names: str) -> Iterator[str]:
+    """Where a part of what was registered with a version can be read, a folder or URL; these files of it at least."""
     uri = f"{version.source.removesuffix('/model')}/{part}"
     scheme = urlparse(uri).scheme
     if scheme in ("", "file"):
@@ -129,4 +136,6 @@ def artifacts(client: "MlflowClient", version: Any, part: str) -> Iterator[str]:
         yield uri
     else:
         with tempfile.TemporaryDirectory() as folder:
-            yield client.download_artifacts(version.run_id, part, folder)
+            for each in [f"{part}/{name}" for name in names] or [part]:
+                client.download_artifacts(version.run_id, each, folder)
+            yield str(Path(folder, part))

@@ -12,7 +12,7 @@ from train.tiny import tiny_params, write_params
 import oapseg
 import oapseg.cli
 from components.__main__ import main
-from oapseg.checkpoint.export import load_model
+from oapseg.checkpoint.export import load_model, model_hash
 from oapseg.shards.manifest import load_manifest
 
 CHAIN = """
@@ -48,6 +48,7 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluate={"bootstrap": 20},
         report={"photos": 2, "extremes": 1},
         register={"tracking_uri": f"sqlite:///{folder}/mlflow.db"},
+        promote={"journal": f"{folder}/promotions"},
     )
     return write_params(tiny, folder / "params.yaml")
 
@@ -74,6 +75,17 @@ def test_registering_the_same_model_again_is_the_same_version(work: Path, params
     first = (work / "register" / "version.json").read_bytes()
     assert run(STEPS[-1], params) == 0
     assert (work / "register" / "version.json").read_bytes() == first
+
+
+def test_a_model_is_not_registered_with_the_scores_of_the_one_it_went_on_from(
+    work: Path, params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swapped = [word.replace("{0}/finetune/model", "{0}/pretrain/model") for word in STEPS[-1]]
+    swapped[swapped.index("{0}/register")] = str(tmp_path / "register")
+    assert run(swapped, params) == 2
+    said = capsys.readouterr().err
+    assert f"{work}/evaluate/metrics.json: scores of val are of model {model_hash(work / 'finetune' / 'model')}" in said
+    assert not (tmp_path / "register").exists()
 
 
 def test_the_gate_judges_the_version_and_the_registered_model_is_the_one_that_is_used(work: Path) -> None:

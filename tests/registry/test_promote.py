@@ -12,7 +12,7 @@ from registry.born import context
 from registry.versions import ALIAS, GATE, NAME, OPEN, place_in, registered
 
 import oapseg.cli
-from oapseg.checkpoint.export import HASHES, write_files
+from oapseg.checkpoint.export import HASHES, WEIGHTS, model_hash, write_files
 from oapseg.evaluate.resamples import RESAMPLES
 from oapseg.params import load_params
 from oapseg.registry import promote as promotion
@@ -154,9 +154,42 @@ def test_a_version_that_was_registered_before_is_judged_by_what_it_was_registere
     assert all(each.passed for each in registered_again(place, 1))
 
 
-def registered_again(place: Place, number: int) -> list[Verdict]:
+def registered_again(place: Place, number: int, journal: str | None = None) -> list[Verdict]:
     version = Version(NAME, number, f"models:/{NAME}/{number}", "", new=False)
-    return judge_registered(place.tracking_uri, version, ALIAS, None, GATE)
+    return judge_registered(place.tracking_uri, journal, version, ALIAS, None, GATE)
+
+
+def test_a_registered_version_is_judged_against_whom_the_journal_names_and_not_an_alias_left_behind(
+    place: Place,
+) -> None:
+    """As after a promoter that was killed before it set the alias: version 2 has it, the registry says version 1."""
+    for number in (1, 2):
+        promote(place, number, ALIAS, GATE)
+    with registry(place.tracking_uri) as client:
+        client.set_registered_model_alias(NAME, ALIAS, "1")
+    assert "against 30." in refusal(registered_again(place, 3, place.journal))
+    assert "of version 2: " in refusal(registered_again(place, 3, place.journal))
+    assert "of version 1: " in refusal(registered_again(place, 3))
+
+
+def test_a_version_whose_scores_are_of_another_model_is_refused(tmp_path: Path) -> None:
+    place = place_in(tmp_path)
+    registered(place, tmp_path / "first", 20.0)
+    registered(place, tmp_path / "second", 30.0, of=tmp_path / "first" / "model")
+    said = [model_hash(tmp_path / each / "model") for each in ("first", "second")]
+    decision = promote(place, 2, ALIAS, GATE)
+    assert f"files: scores of val are of model {said[0]} and not of {said[1]}" in refusal(decision.verdicts)
+    assert "required: not scored on it (scored on: none)" in refusal(decision.verdicts)
+    assert (decision.entry, alias(place)) == (None, None)
+
+
+def test_scores_of_a_holder_that_are_another_models_are_not_compared_with(tmp_path: Path) -> None:
+    place = place_in(tmp_path)
+    registered(place, tmp_path / "first", 20.0)
+    registered(place, tmp_path / "second", 10.0, of=tmp_path / "first" / "model")
+    promote(place, 2, ALIAS, OPEN, override="nobody looked")
+    line = refusal(promote(place, 1, ALIAS, GATE).verdicts)
+    assert "max_regression: version 2 was not measured (scores of val are of model " in line
 
 
 def test_an_override_is_recorded_with_its_reason_and_the_verdicts(place: Place) -> None:
@@ -197,10 +230,46 @@ def test_a_roll_back_is_an_entry_and_takes_the_alias_along(place: Place) -> None
 def test_a_roll_back_goes_to_an_earlier_holder_alone(place: Place) -> None:
     for version in (3, 1, 2):
         promote(place, version, ALIAS, GATE)
-    with pytest.raises(ValueError, match="version 4 did not have it before; these did: 3, 1"):
+    with pytest.raises(ValueError, match=r"version 4 did not have it before; these did: 3, 1$"):
         roll_back(place, ALIAS, to=4)
     roll_back(place, ALIAS, to=3)
     assert alias(place) == 3
+
+
+def test_a_roll_back_to_the_version_that_has_the_alias_is_refused(place: Place) -> None:
+    """Also where it had the alias before the last one did, as version 1 here."""
+    for version in (1, 2, 1):
+        promote(place, version, ALIAS, OPEN)
+    with pytest.raises(ValueError, match=r"^shapes@champion: version 1 has it already; nothing to roll back$"):
+        roll_back(place, ALIAS, to=1)
+    with pytest.raises(ValueError, match=r"version 4 did not have it before; these did: 2$"):
+        roll_back(place, ALIAS, to=4)
+    assert len(numbers(place)) == 3
+
+
+@pytest.mark.parametrize("resealed", [False, True])
+def test_a_version_with_a_file_that_was_changed_is_not_rolled_back_to(resealed: bool, tmp_path: Path) -> None:
+    """No load would take it, so whoever uses the alias would have nothing."""
+    place = place_in(tmp_path)
+    for number, percent in enumerate((20.0, 30.0), 1):
+        registered(place, tmp_path / str(percent), percent)
+        promote(place, number, ALIAS, OPEN)
+    with (
+        registry(place.tracking_uri) as client,
+        artifacts(client, client.get_model_version(NAME, "1"), "model") as kept,
+    ):
+        folder = Path(kept)
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != HASHES}
+    if resealed:
+        write_files(folder, files | {WEIGHTS: b"other weights"})
+    else:
+        (folder / WEIGHTS).write_bytes(b"other weights")
+    changed = HASHES if resealed else WEIGHTS
+    said = rf"^shapes@champion: not rolled back to version 1: model: [^\n]*: {re.escape(changed)} was changed \([^\n]*$"
+    for dry_run in (True, False):
+        with pytest.raises(ValueError, match=said):
+            roll_back(place, ALIAS, dry_run=dry_run)
+    assert (alias(place), len(numbers(place))) == (2, 2)
 
 
 def test_an_unknown_model_or_version_is_told_with_those_there_are(place: Place) -> None:

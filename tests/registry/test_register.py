@@ -15,7 +15,7 @@ from registry.born import context
 
 from oapseg.evaluate.scores import Score
 from oapseg.registry.card import lacking, model_card
-from oapseg.registry.lineage import Lineage, content_sha256, data_version, git_state, trace
+from oapseg.registry.lineage import Lineage, content_sha256, data_version, data_versions, git_state, trace
 from oapseg.registry.register import (
     CONTENT_TAG,
     DESCRIPTION_CHARACTERS,
@@ -232,6 +232,19 @@ def test_dvcs_hash_of_the_shards_or_of_the_nearest_folder_above_is_known_too(
     val, train = (write_shards(Path("work/shards") / name, "aa") for name in ("val", "train"))
     assert data_version(val, recorded)[1] == "md5:1.dir"
     assert data_version(f"{train}/manifest.json", recorded)[1] == "md5:2.dir"
+
+
+def test_sets_of_one_name_that_differ_are_one_line_and_the_same_content_counts_once(tmp_path: Path) -> None:
+    none = tmp_path / "none.lock"
+    first, differs = (write_shards(tmp_path / place / "val", each) for place, each in (("a", "aa"), ("b", "bb")))
+    same = write_shards(tmp_path / "c" / "val", "aa", dvc={"rev": "v3", "path": "data/val", "md5": "3.dir"})
+    train = write_shards(tmp_path / "b" / "train", "bb")
+    with pytest.raises(ValueError, match=rf"^--shards: {first} and {differs} are both called val and differ \(sha256:"):
+        data_versions([first, train, differs], none)
+    assert data_versions([first, same, train], none) == {
+        "val": (data_version(first, none)[0], "md5:3.dir"),
+        "train": data_version(train, none),
+    }
 
 
 def test_without_a_lock_dvcs_hash_is_what_the_manifest_says_of_its_revision(tmp_path: Path) -> None:

@@ -6,7 +6,18 @@ import numpy as np
 from registry.cards import COMPLETE
 
 from oapseg import storage
-from oapseg.checkpoint.export import CARD, CLUSTERS, CONFIG, HASHES, LAYOUT, PARAMS, WEIGHTS, json_bytes, write_files
+from oapseg.checkpoint.export import (
+    CARD,
+    CLUSTERS,
+    CONFIG,
+    HASHES,
+    LAYOUT,
+    PARAMS,
+    WEIGHTS,
+    json_bytes,
+    model_hash,
+    write_files,
+)
 from oapseg.evaluate.intervals import Measured, resample_photos
 from oapseg.evaluate.resamples import RESAMPLES, write_resamples
 from oapseg.evaluate.scores import Group, Score, as_json
@@ -36,11 +47,15 @@ def write_model(folder: Path, weights: bytes) -> Path:
     return folder
 
 
-def write_scores(folder: Path, percent: float) -> Path:
-    """What the step evaluate writes, sealed: a score and its resamples, of photos that differ and a model as asked."""
+def write_scores(folder: Path, percent: float, model: Path | None) -> Path:
+    """What the step evaluate writes, sealed: a score and its resamples, of photos that differ and a model as asked.
+
+    Without a `model` the scores do not say which one they are of.
+    """
     photos = np.random.default_rng(0).uniform(-0.05, 0.05, PHOTOS) + percent / 100
     value = Measured(float(photos.mean()), resample_photos(PHOTOS, DRAWS, 0) @ photos / PHOTOS)
     said = {"benchmark": "val", "protocol": "COCO", "split": "val", "images": PHOTOS, "score_rule": "ones", "data": "d"}
+    said["checkpoint"] = None if model is None else model_hash(model)
     score = Score(*(round(100 * each, 3) for each in (value.value, *(value.interval() or ()))), **said)
     storage.write_json(folder / METRICS, as_json({f"model.{name}": score for name in NAMES}))
     group = Group(dict.fromkeys(NAMES, value), dict.fromkeys(NAMES, said))
@@ -49,11 +64,11 @@ def write_scores(folder: Path, percent: float) -> Path:
     return folder
 
 
-def registered(place: Place, folder: Path, percent: float, **tags: str) -> int:
-    """The number of a version that scores so many percent."""
+def registered(place: Place, folder: Path, percent: float, of: Path | None = None, **tags: str) -> int:
+    """The number of a version that scores so many percent; `of` is the model that its scores are of, if another."""
     weights = f"{percent} {sorted(tags.items())}".encode()
     model = write_model(folder / "model", weights)
-    scores = write_scores(folder / "evaluate" / "val", percent)
+    scores = write_scores(folder / "evaluate" / "val", percent, of or model)
     sealed = {SEAL_TAG: storage.sha256(model / HASHES), f"{SCORES}val": storage.sha256(scores / HASHES)}
     return register(
         NAME,

@@ -73,13 +73,14 @@ def _shards(folder: Path, out: str) -> None:
 
 def register(site: Site, version: int) -> int:
     """The step register, its scores and shards read from S3."""
-    write_scores(scores_of(site, version).parent, PERCENT[version])
+    model = site.folder / f"model-{version}-trained"
+    write_scores(scores_of(site, version).parent, PERCENT[version], model)
     scores = f"{site.bucket}/evaluate/{version}"
     for path in scores_of(site, version).parent.iterdir():
         storage.upload(path, f"{scores}/{path.name}")
     (site.folder / "report").mkdir(exist_ok=True)
     (site.folder / "report" / "index.html").write_text("<p>scores</p>")
-    words = ["--params", site.folder / "params.yaml", "--model", site.folder / f"model-{version}-trained"]
+    words = ["--params", site.folder / "params.yaml", "--model", model]
     words += ["--evaluate", scores, "--shards", f"{site.bucket}/shards/val", "--report", site.folder / "report"]
     return components.__main__.main(["register", *map(str, words), "--out", str(site.folder / f"register-{version}")])
 
