@@ -116,4 +116,4 @@ def test_where_no_server_answers_it_is_one_line(capsys):
 
 def test_an_unknown_parameter_names_the_known_ones(capsys):
     assert main(["submit", "--host", "http://127.0.0.1:9", "-P", "prefix=s3://b"]) == 2
-    assert "NAME is one of s3_prefix, data_rev, image_cpu, image_gpu" in capsys.readouterr().err
+    assert "NAME is one of promote_journal, s3_prefix, data_rev, image_cpu, image_gpu" in capsys.readouterr().err
