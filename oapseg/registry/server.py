@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -136,6 +137,11 @@ def artifacts(client: "MlflowClient", version: Any, part: str, *names: str) -> I
         yield uri
     else:
         with tempfile.TemporaryDirectory() as folder:
-            for each in [f"{part}/{name}" for name in names] or [part]:
-                client.download_artifacts(version.run_id, each, folder)
-            yield str(Path(folder, part))
+            if not names:
+                yield client.download_artifacts(version.run_id, part, folder)
+                return
+            some = Path(folder, "some")
+            some.mkdir()
+            for name in names:
+                shutil.move(client.download_artifacts(version.run_id, f"{part}/{name}", folder), some / name)
+            yield str(some)
